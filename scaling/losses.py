@@ -1,0 +1,68 @@
+"""Every loss: a pure function of log-probabilities and a batch.
+
+    loss(logp[B,T], batch, options) -> (per_token[B,T], watched {name: per_token[B,T]})
+
+`logp[:, t]` is the learner's log-probability of token t given those before it. The train step sums
+`batch['weights'] * per_token`; how tokens, responses and groups are averaged is thus plain data:
+the weights sum to one over the batch, and gradient accumulation is exact. The `watched` values are
+summed by the same weights and reported.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(logp, batch, options: None):
+  """-log p(token): the SFT and pretraining loss, nats per token."""
+  del batch, options
+  return -logp, {}
+
+
+class GrpoOptions(NamedTuple):
+  """Clipping range of the ratio, and the weight of the KL penalty to the reference."""
+
+  clip_low: float = 0.2
+  clip_high: float = 0.2
+  kl_coef: float = 0.0
+
+
+def grpo(logp, batch, options: GrpoOptions):
+  """GRPO's clipped surrogate (2402.03300), per token:
+
+      -min(r A, clip(r, 1 - low, 1 + high) A) + beta k3,
+      r = pi / pi_old,  k3 = pi_ref / pi - log(pi_ref / pi) - 1
+
+  The KL is a term of the loss, not of the reward. batch: `advantages` [B,T], `old_logp` [B,T]
+  (the learner's own scoring pass before the update), and `reference_logp` where kl_coef > 0.
+  """
+  ratio = jnp.exp(logp - batch['old_logp'])
+  clipped = jnp.clip(ratio, 1 - options.clip_low, 1 + options.clip_high)
+  surrogate = jnp.minimum(ratio * batch['advantages'], clipped * batch['advantages'])
+  watched = {
+    'clipped': (ratio * batch['advantages'] > surrogate).astype(jnp.float32),
+    'ratio_error': jnp.abs(ratio - 1),
+  }
+  if options.kl_coef == 0:
+    return -surrogate, watched
+  log_r = batch['reference_logp'] - logp
+  k3 = jnp.exp(log_r) - log_r - 1
+  return -surrogate + options.kl_coef * k3, watched | {'kl': k3}
+
+
+def group_advantages(rewards_PxG: jax.Array) -> jax.Array:
+  """A = (r - mean) / (std + 1e-4) within each group of G samples; std with ddof 1, as TRL's."""
+  mean = rewards_PxG.mean(axis=1, keepdims=True)
+  return (rewards_PxG - mean) / (rewards_PxG.std(axis=1, ddof=1, keepdims=True) + 1e-4)
+
+
+def mean_over_tokens(mask_BxT: jax.Array) -> jax.Array:
+  """Weights that average over all counted tokens of the batch alike."""
+  return mask_BxT / mask_BxT.sum()
+
+
+def mean_over_responses(mask_BxT: jax.Array) -> jax.Array:
+  """Weights that average over each row's tokens, then over rows (GRPO as published)."""
+  lengths = mask_BxT.sum(axis=1, keepdims=True)
+  return mask_BxT / (lengths * mask_BxT.shape[0]).clip(1)

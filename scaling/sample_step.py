@@ -74,8 +74,7 @@ def prefill(cfg, params, prompts, lengths, samples: int, response_tokens: int) -
   P, S = prompts.shape
   steps = jnp.broadcast_to(jnp.arange(S), (P, S))
   real = (steps < lengths[:, None]).astype(jnp.int32)
-  empty = transformer.empty_cache(cfg, P, S)
-  logits, prefix = transformer.apply(cfg, params, prompts, steps, real, empty)
+  logits, prefix = transformer.apply(cfg, params, prompts, steps, real)
   last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
   B = P * samples
   zeros = jnp.zeros((B, response_tokens), jnp.float32)

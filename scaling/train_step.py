@@ -68,6 +68,12 @@ def make_init(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) ->
   return jax.jit(init, out_shardings=sharding.shardings(mesh, abstract))
 
 
+def layout(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> TrainState:
+  """The sharding of every array of a TrainState."""
+  form = jax.eval_shape(make_init(cfg, opt, mesh), jax.random.key(0))
+  return sharding.shardings(mesh, form)
+
+
 @functools.lru_cache
 def make_restart(opt: OptimizerConfig) -> Callable:
   """A function from params to a state with a fresh optimiser and step 0: how a stage begins."""
@@ -131,17 +137,15 @@ def make_train_step(
       ((value, watched), grads), _ = jax.lax.scan(accumulate, zeros, jax.tree.map(split, batch))
     direction, opt_state = optimizer(opt).update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
-    metrics = {'loss': value, 'grad_norm': optax.global_norm(grads), **watched}
+    metrics = {'loss': value, 'grad_norm': optax.tree.norm(grads), **watched}
     return TrainState(state.step + 1, params, opt_state), metrics
 
-  layout = sharding.shardings(
-    mesh, jax.eval_shape(make_init(cfg, opt, mesh), jax.random.key(0))
-  )
   none = sharding.replicated(mesh)
+  state_layout = layout(cfg, opt, mesh)
   return jax.jit(
     step,
-    in_shardings=(layout, sharding.rows(mesh), none, none),
-    out_shardings=(layout, none),
+    in_shardings=(state_layout, sharding.rows(mesh), none, none),
+    out_shardings=(state_layout, none),
     donate_argnums=0,
   )
 

@@ -6,13 +6,13 @@ from scaling.errors import BadInput
 from scaling.model.transformer import ModelConfig
 
 PRESETS = {
-  '25k': dict(d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ff=96),
-  '75k': dict(d_model=48, n_layers=3, n_heads=3, n_kv_heads=3, head_dim=16, d_ff=128),
+  '25k': dict(d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ff=88),
+  '75k': dict(d_model=48, n_layers=3, n_heads=3, n_kv_heads=3, head_dim=16, d_ff=112),
   '150k': dict(d_model=64, n_layers=3, n_heads=4, n_kv_heads=4, head_dim=16, d_ff=176),
   '400k': dict(d_model=96, n_layers=4, n_heads=6, n_kv_heads=3, head_dim=16, d_ff=256),
   '800k': dict(d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352),
   '1.6m': dict(d_model=128, n_layers=8, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352),
-  '4m': dict(d_model=192, n_layers=9, n_heads=6, n_kv_heads=3, head_dim=32, d_ff=512),
+  '4m': dict(d_model=192, n_layers=10, n_heads=6, n_kv_heads=3, head_dim=32, d_ff=512),
 }
 
 

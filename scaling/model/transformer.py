@@ -206,18 +206,18 @@ class Transformer(nnx.Module):
     x = _rms_norm(x, self.final_norm[...], cfg.norm_eps)
     unembed = self.embed[...].T if cfg.tied_embeddings else self.unembed[...]
     logits = jnp.matmul(x, unembed.astype(cfg.dtype), preferred_element_type=jnp.float32)
-    if cache is not None:
-      put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(
-        old, update, cache.length, axis
-      )
-      cache = Cache(
-        put(cache.k, k, 2),
-        put(cache.v, v, 2),
-        put(cache.valid, new, 1),
-        cache.length + tokens_BxT.shape[1],
-        cache.prefix,
-      )
-    return logits, cache
+    if cache is None:
+      return logits, Cache(k, v, new, jnp.int32(tokens_BxT.shape[1]))
+    put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(
+      old, update, cache.length, axis
+    )
+    return logits, Cache(
+      put(cache.k, k, 2),
+      put(cache.v, v, 2),
+      put(cache.valid, new, 1),
+      cache.length + tokens_BxT.shape[1],
+      cache.prefix,
+    )
 
 
 def _masks(tokens_BxT, segment_ids, cache):
@@ -257,8 +257,10 @@ def apply(
   segment_ids: jax.Array | None = None,
   cache: Cache | None = None,
   unroll: int = 1,
-) -> tuple[jax.Array, Cache | None]:
+) -> tuple[jax.Array, Cache]:
   """Logits of the next token, float32 [B, T, V], and the cache with the new tokens appended.
+
+  Without a cache the one returned is full: it holds the new tokens alone (a prefill).
 
   Args:
     tokens: int32 [B, T].

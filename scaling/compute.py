@@ -1,0 +1,178 @@
+"""The ledger: FLOPs and parameters, counted from shapes. A leaf: it imports nothing of the project.
+
+A ledger is plain data, {'model': {kind: flops}, 'executed': {kind: flops}}, floats, and adds up:
+
+- `model`: what the mathematics needs: real tokens alone, each attending to the tokens it may see
+  at its real place (causal). The x-axis of every law.
+- `executed`: what the program does: padded rows, full T x T masks, rows that have stopped. For
+  utilisation. The tests compare it with the dots in XLA's HLO.
+
+One formula serves both, `forward_flops`; they differ in the counts put into it. A multiply-add is
+2 FLOPs. Matmuls alone are counted: norms, softmax, rotary positions, SiLU, the embedding lookup,
+the loss and the optimiser are not (they are linear in tokens or parameters, a few percent at these
+sizes). A backward pass costs two forwards: each matmul has a gradient for either operand.
+
+Kinds (`KINDS`):
+  forward, backward  the learner's training step
+  prefill, decode    sampling: running the prompts; then one token a row a step
+  reference          log-prob passes that take no gradient: old log-probs, a reference policy
+  reward_model       a learned reward model's or judge's passes
+  verifier           verification by a model; programs that verify are counted as 0
+
+`cfg` is any object with the fields vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim,
+d_ff, tied_embeddings, qkv_bias and qk_norm. Letters: L layers, D model width, N query heads, K
+key-value heads, H head width, F feed-forward width, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+KINDS = ('forward', 'backward', 'prefill', 'decode', 'reference', 'reward_model', 'verifier')
+
+
+class Parameters(NamedTuple):
+  """Parameters of the embedding (and of an untied unembedding), and all the others."""
+
+  embedding: int
+  non_embedding: int
+
+  @property
+  def total(self) -> int:
+    return self.embedding + self.non_embedding
+
+
+def _matmul_parameters(cfg) -> int:
+  """Those of the matrices of all blocks: L (2 D H (N + K) + 3 D F)."""
+  attention = 2 * cfg.d_model * cfg.head_dim * (cfg.n_heads + cfg.n_kv_heads)
+  return cfg.n_layers * (attention + 3 * cfg.d_model * cfg.d_ff)
+
+
+def parameters(cfg) -> Parameters:
+  """The count of parameters; tied embeddings count once."""
+  norms = 2 * cfg.d_model + cfg.qk_norm * 2 * cfg.head_dim
+  biases = cfg.qkv_bias * (cfg.n_heads + 2 * cfg.n_kv_heads) * cfg.head_dim
+  return Parameters(
+    embedding=cfg.vocab_size * cfg.d_model * (1 if cfg.tied_embeddings else 2),
+    non_embedding=_matmul_parameters(cfg) + cfg.n_layers * (norms + biases) + cfg.d_model,
+  )
+
+
+def forward_flops(cfg, tokens: float, context: float, logits: float) -> float:
+  """FLOPs of a forward pass:
+
+      2 tokens L (2 D H (N + K) + 3 D F)  +  4 L N H context  +  2 logits D V
+
+  tokens: those fed; context: the keys attended to, summed over those tokens (q k^T and weights v
+  are 2 N H FLOPs a key each); logits: the positions at which logits are computed.
+  """
+  matmuls = 2 * tokens * _matmul_parameters(cfg)
+  attention = 4 * cfg.n_layers * cfg.n_heads * cfg.head_dim * context
+  return float(matmuls + attention + 2 * logits * cfg.d_model * cfg.vocab_size)
+
+
+def causal(lengths) -> tuple[int, int]:
+  """(tokens, context) of whole causal segments of these lengths: sum l, and sum l (l + 1) / 2."""
+  lengths = np.asarray(lengths, np.int64)
+  return int(lengths.sum()), int((lengths * (lengths + 1) // 2).sum())
+
+
+def empty() -> dict:
+  """A ledger of zeros."""
+  return {count: dict.fromkeys(KINDS, 0.0) for count in ('model', 'executed')}
+
+
+def _ledger(model: dict, executed: dict) -> dict:
+  zeros = empty()
+  return {'model': zeros['model'] | model, 'executed': zeros['executed'] | executed}
+
+
+def add(*ledgers: dict) -> dict:
+  """The sum of ledgers, kind by kind."""
+  return {
+    count: {kind: sum((ledger[count][kind] for ledger in ledgers), 0.0) for kind in KINDS}
+    for count in ('model', 'executed')
+  }
+
+
+def total(ledger: dict, which: str = 'model') -> float:
+  """FLOPs of all kinds; which: 'model' or 'executed'."""
+  return sum(ledger[which].values())
+
+
+def _pass(cfg, tokens, context, rows, row_tokens):
+  """(model, executed) FLOPs of one forward pass over packed rows, with logits at every token."""
+  slots = rows * row_tokens
+  return (
+    forward_flops(cfg, tokens, context, tokens),
+    forward_flops(cfg, slots, slots * row_tokens, slots),
+  )
+
+
+def train(cfg, tokens: float, context: float, rows: int, row_tokens: int) -> dict:
+  """The ledger of a training step (or of many: it is linear in tokens, context and rows).
+
+  tokens, context: of the real segments, `causal(lengths)`; rows x row_tokens: the padded batch.
+  Model FLOPs count logits at every real token, also where the loss is masked: the learner is
+  trained on whole sequences, and the usual 6 N D counts them too.
+  """
+  model, executed = _pass(cfg, tokens, context, rows, row_tokens)
+  return _ledger(
+    {'forward': model, 'backward': 2 * model}, {'forward': executed, 'backward': 2 * executed}
+  )
+
+
+def score(cfg, tokens: float, context: float, rows: int, row_tokens: int) -> dict:
+  """The ledger of a log-prob pass without gradient, kind 'reference'; arguments as for `train`."""
+  model, executed = _pass(cfg, tokens, context, rows, row_tokens)
+  return _ledger({'reference': model}, {'reference': executed})
+
+
+def _decode_flops(cfg, prompt_length, response_length):
+  """Of single responses. T tokens cost T - 1 passes: the first token comes of the prefill's logits
+  and the last is never fed. Pass j = 1 .. T - 1 attends to the prompt, to the j - 1 response tokens
+  before its own, and to its own.
+  """
+  passes = np.maximum(response_length - 1, 0)
+  context = passes * prompt_length + passes * (passes + 1) / 2
+  return forward_flops(cfg, passes.sum(), context.sum(), passes.sum())
+
+
+def generate(
+  cfg, prompt_lengths, response_lengths, prompt_tokens: int, response_tokens: int, steps: int
+) -> dict:
+  """The ledger of a sampling block: n responses to each of P prompts.
+
+  prompt_lengths: [P]; response_lengths: [P, n], tokens drawn, the stop token counted;
+  prompt_tokens, response_tokens: the padded width of a prompt and the cache slots of a response;
+  steps: decode passes that were run: the longest response less one.
+
+  Model: each prompt once at its real length, with one row of logits; then the passes of each
+  response. Executed: the prefill at padded width, with logits at every position; then all rows, in
+  every step, attending to all slots of prompt and response and to the token itself.
+  """
+  prompt_lengths = np.asarray(prompt_lengths, np.int64)
+  response_lengths = np.asarray(response_lengths, np.int64)
+  tokens, context = causal(prompt_lengths)
+  slots = len(prompt_lengths) * prompt_tokens
+  passes = steps * response_lengths.size
+  keys = prompt_tokens + response_tokens + 1
+  return _ledger(
+    {
+      'prefill': forward_flops(cfg, tokens, context, len(prompt_lengths)),
+      'decode': _decode_flops(cfg, prompt_lengths[:, None], response_lengths),
+    },
+    {
+      'prefill': forward_flops(cfg, slots, slots * prompt_tokens, slots),
+      'decode': forward_flops(cfg, passes, passes * keys, passes),
+    },
+  )
+
+
+def query(cfg, prompt_length: float, mean_response_length: float, k: int) -> tuple[float, float]:
+  """(prefill, decode) model FLOPs of one query: its prompt prefilled once, k responses decoded.
+
+  Lengths may be means over problems: responses are counted as if each had the mean length.
+  """
+  prefill = forward_flops(cfg, prompt_length, prompt_length * (prompt_length + 1) / 2, 1)
+  return prefill, k * _decode_flops(cfg, prompt_length, np.float64(mean_response_length))

@@ -1,0 +1,170 @@
+"""Prepared data, read back: a batch is a function of (seed, step).
+
+No TensorFlow here: a machine without it trains from a folder that `scaling.data.tasks` prepared.
+Axes: R rows of a pool, B rows of a batch, T tokens of a row, P prompts.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from scaling.data.vocab import VOCABS, Vocab
+from scaling.errors import BadInput
+
+POOLS = ('sft', 'rl', 'validation', 'test')  # problems; 'pretrain' has rows alone
+PACKED = ('pretrain', 'sft', 'validation')
+
+
+class DataSpec(NamedTuple):
+  """What to prepare. The four pools share no problem; pretraining sees no rl or held-out one."""
+
+  task: str  # 'chain_sum(min_terms=3, max_terms=3)' or "jsonl(path='a.jsonl')"
+  pretrain_tasks: tuple[str, ...]  # a mixture at equal rates
+  style: str  # 'short': the bare expression; 'full': the task's own question
+  vocab: str  # a name in VOCABS
+  row_tokens: int  # T
+  seed: int
+  sft: int | None  # problems; None: all that a JSONL file has left (one pool at most)
+  rl: int | None
+  validation: int | None
+  test: int | None
+  pretrain: int  # examples over all of pretrain_tasks
+
+
+class Problem(NamedTuple):
+  """One problem. The prompt and the solution are text; the response to learn is the solution."""
+
+  id: str  # '<task>-<16 hex of its content>'
+  task: str  # a reasoning-gym name, or 'jsonl'
+  prompt: str
+  solution: str  # worked steps, '#', the answer
+  answer: str  # canonical
+  entry: dict  # the reasoning-gym entry that its scorer reads, or {}
+
+
+class Data(NamedTuple):
+  """The index of a prepared folder."""
+
+  folder: pathlib.Path
+  spec: dict
+  vocab: Vocab
+  counts: dict  # pool -> {problems, rows, tokens, loss_tokens}
+  max_prompt_tokens: int
+  max_response_tokens: int  # the stop token included
+  versions: dict
+
+
+class Packed(NamedTuple):
+  """A pool as rows [R, T], memory-mapped. Segment 0 is padding; positions restart in a segment.
+
+  The loss at token t is about token t given the earlier ones of its own segment, so the first token
+  of every segment is out of the mask.
+  """
+
+  tokens: np.ndarray  # uint16
+  positions: np.ndarray  # uint16
+  segment_ids: np.ndarray  # uint16
+  loss_mask: np.ndarray  # bool
+
+
+def load(folder) -> Data:
+  """The index of a prepared folder. Raises BadInput where there is none."""
+  folder = pathlib.Path(folder)
+  try:
+    index = json.loads((folder / 'data.json').read_text())
+  except FileNotFoundError:
+    raise BadInput(f'{folder}: no data.json: this is not a folder of prepared data') from None
+  return Data(
+    folder=folder,
+    spec=index['spec'],
+    vocab=VOCABS[index['vocab']['name']],
+    counts=index['counts'],
+    max_prompt_tokens=index['max_prompt_tokens'],
+    max_response_tokens=index['max_response_tokens'],
+    versions=index['versions'],
+  )
+
+
+def packed(folder, pool: str) -> Packed:
+  """The rows of a pool. Raises BadInput where the pool is empty."""
+  folder = pathlib.Path(folder) / pool
+  if not folder.is_dir():
+    raise BadInput(f'{folder}: no such pool was prepared: ask for more than 0 of {pool!r}')
+  return Packed(*(np.load(folder / f'{name}.npy', mmap_mode='r') for name in Packed._fields))
+
+
+def batch(rows_of: Packed, seed: int, step: int, rows: int) -> dict[str, np.ndarray]:
+  """Batch `step` of an endless walk: arrays [B, T] of int32 (loss_mask bool), B = `rows`.
+
+  Row i of the batch is row number step * B + i of the walk; the walk is one fresh permutation of
+  all R rows after another, so every row comes once an epoch and a batch may straddle two.
+  """
+  picked = _walk(seed, step * rows, rows, len(rows_of.tokens))
+  wide = {name: np.asarray(array[picked]) for name, array in rows_of._asdict().items()}
+  return {name: x if x.dtype == bool else x.astype(np.int32) for name, x in wide.items()}
+
+
+def rl_prompts(seed: int, update: int, count: int, total: int) -> np.ndarray:
+  """Indices int64 [count] of the prompts of an RL update, out of `total`: the same kind of walk."""
+  return _walk(seed, update * count, count, total)
+
+
+def problems(folder, pool: str) -> list[Problem]:
+  """The problems of a pool, in the order in which they were drawn."""
+  path = pathlib.Path(folder) / 'problems.parquet'
+  if pool not in POOLS:
+    raise BadInput(f'no pool {pool!r}: the pools of problems are {", ".join(POOLS)}')
+  columns = list(Problem._fields)
+  table = pq.read_table(path, columns=columns, filters=[('pool', '==', pool)])
+  rows = zip(*(table[name].to_pylist() for name in columns))
+  return [Problem(*row[:-1], entry=json.loads(row[-1])) for row in rows]
+
+
+def encode_prompts(
+  chosen: Sequence[Problem], vocab: Vocab, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(tokens int32 [P, width] padded on the right, lengths int32 [P], hashes uint32 [P, 2]).
+
+  A hash is the head of the SHA-256 of the prompt's text: sampling keys are made from it.
+  Raises BadInput for a prompt longer than `width`.
+  """
+  tokens = np.zeros((len(chosen), width), np.int32)
+  lengths = np.zeros(len(chosen), np.int32)
+  hashes = np.zeros((len(chosen), 2), np.uint32)
+  for i, problem in enumerate(chosen):
+    ids = vocab.encode(problem.prompt)
+    if len(ids) > width:
+      raise BadInput(
+        f'problem {problem.id}: its prompt has {len(ids)} tokens and the context has room for '
+        f'{width}: raise it, or make the problems smaller'
+      )
+    tokens[i, : len(ids)] = ids
+    lengths[i] = len(ids)
+    hashes[i] = np.frombuffer(hashlib.sha256(problem.prompt.encode()).digest()[:8], '<u4')
+  return tokens, lengths, hashes
+
+
+def _walk(seed: int, start: int, count: int, total: int) -> np.ndarray:
+  """Items start ... start + count - 1 of permutations of range(total), one epoch after another."""
+  if total < 1:
+    raise BadInput('a pool with nothing in it cannot be walked: ask for at least one problem')
+  parts = []
+  while count:
+    epoch, offset = divmod(start, total)
+    part = _permutation(seed, epoch, total)[offset : offset + count]
+    parts.append(part)
+    start, count = start + len(part), count - len(part)
+  return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(seed: int, epoch: int, total: int) -> np.ndarray:
+  """A permutation of range(total) from raw Philox bits: NumPy keeps that stream for good."""
+  raw = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(total)
+  return np.argsort(raw, kind='stable')

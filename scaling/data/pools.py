@@ -1,0 +1,361 @@
+"""From a specification to pools of problems, disjoint and drawn the same way every time.
+
+A task is written as a call with literal arguments, and read without running it:
+
+    chain_sum(min_terms=3, max_terms=3, min_digits=2, max_digits=2)     reasoning-gym
+    jsonl(path='train.jsonl', test_path='test.jsonl')                   GSM8K's format
+"""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from scaling.data import solutions
+from scaling.data.batches import POOLS, DataSpec, Problem
+from scaling.data.vocab import VOCABS
+from scaling.errors import BadInput
+from scaling.rewards import verifiers
+
+CHUNK = 4096  # reasoning-gym entries drawn from one seed
+STYLES = ('short', 'full')
+JSONL_ARGUMENTS = {'path': str, 'test_path': str, 'keep_marks': bool}
+
+
+class Task(NamedTuple):
+  name: str
+  arguments: dict
+
+
+class Draft(NamedTuple):
+  """A problem before it is put in a pool."""
+
+  problem: Problem
+  key: str  # problems with one key are one problem, whatever words surround it
+  origin: str  # where a message points: an id, or file:line
+
+
+# -- the specification
+
+
+def parse_task(text: str) -> Task:
+  """A task and its arguments. Raises BadInput for an unknown name, argument or type."""
+  try:
+    node = ast.parse(text.strip(), mode='eval').body
+    if isinstance(node, ast.Name):
+      name, arguments = node.id, {}
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+      name = node.func.id
+      arguments = {item.arg: ast.literal_eval(item.value) for item in node.keywords}
+    else:
+      raise ValueError
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    raise BadInput(
+      f'task {text!r} is not a name with literal arguments: write it as chain_sum(max_terms=3)'
+    ) from None
+  known = JSONL_ARGUMENTS if name == 'jsonl' else _arguments(name)
+  for argument in arguments:
+    if argument not in known:
+      near = difflib.get_close_matches(str(argument), known, n=1)
+      hint = f'did you mean {near[0]}? ' if near else ''
+      raise BadInput(
+        f'task {name}: no argument {argument!r}: {hint}it takes {", ".join(sorted(known))}'
+      )
+  if name == 'jsonl':
+    for argument, value in arguments.items():
+      if not isinstance(value, known[argument]):
+        raise BadInput(
+          f'task jsonl: {argument} is {value!r}: it must be a {known[argument].__name__}'
+        )
+    if 'path' not in arguments:
+      raise BadInput("task jsonl: no path: write it as jsonl(path='train.jsonl')")
+  else:
+    _dataset(Task(name, arguments), 0, 1)
+  return Task(name, arguments)
+
+
+def check_spec(spec: DataSpec) -> None:
+  """Raises BadInput for a specification that cannot be prepared, before anything is drawn."""
+  if spec.style not in STYLES:
+    raise BadInput(f'data.style is {spec.style!r}: it must be one of {", ".join(STYLES)}')
+  if spec.vocab not in VOCABS:
+    raise BadInput(f'data.vocab is {spec.vocab!r}: it must be one of {", ".join(VOCABS)}')
+  if not 2 <= spec.row_tokens <= 65535:
+    raise BadInput(f'data.row_tokens is {spec.row_tokens}: it must be between 2 and 65535')
+  if spec.seed < 0:
+    raise BadInput(f'data.seed is {spec.seed}: it must be at least 0')
+  tasks = {text: parse_task(text) for text in (spec.task, *spec.pretrain_tasks)}
+  for task in tasks.values():
+    if spec.style == 'short' and task.name not in solutions.SHORT:
+      raise BadInput(
+        f"task {task.name}: it has no short prompt: use data.style = 'full' (short ones are "
+        f'written for {", ".join(sorted(solutions.SHORT))})'
+      )
+  for pool in (*POOLS, 'pretrain'):
+    count = getattr(spec, pool)
+    if count is None and (pool == 'pretrain' or tasks[spec.task].name != 'jsonl'):
+      raise BadInput(f'data.{pool} is None: say how many, only a JSONL file has an end')
+    if count is not None and count < 0:
+      raise BadInput(f'data.{pool} is {count}: it must be at least 0')
+  shared = [pool for pool in POOLS if getattr(spec, pool) is None]
+  if tasks[spec.task].arguments.get('test_path'):
+    shared = [pool for pool in shared if pool != 'test']
+  if len(shared) > 1:
+    raise BadInput(
+      f'data.{shared[0]} and data.{shared[1]} are both None: only one pool can have what is left'
+    )
+  if spec.pretrain and not spec.pretrain_tasks:
+    raise BadInput(
+      f'data.pretrain is {spec.pretrain} and data.pretrain_tasks is empty: name a task'
+    )
+  if spec.pretrain_tasks and not spec.pretrain:
+    raise BadInput('data.pretrain_tasks names tasks and data.pretrain is 0: say how many examples')
+
+
+def spec_hash(spec: DataSpec) -> str:
+  """10 hex digits of what prepared data depends on: the specification, the files that it names, and
+  the version of the generator. Raises BadInput for a task or file that is not there.
+  """
+  content = [list(spec), versions()]
+  for text in dict.fromkeys((spec.task, *spec.pretrain_tasks)):
+    task = parse_task(text)
+    for argument in ('path', 'test_path'):
+      if task.name == 'jsonl' and argument in task.arguments:
+        content.append(hashlib.sha256(_read(task.arguments[argument])).hexdigest())
+  return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
+
+
+def versions() -> dict:
+  """What besides the specification decides what is drawn."""
+  return {'reasoning-gym': importlib.metadata.version('reasoning-gym'), 'data': '1'}
+
+
+def _arguments(name: str) -> list[str]:
+  """The arguments of a reasoning-gym task, seed and size excepted: those are ours."""
+  verifiers.admitted(name)
+  import reasoning_gym.factory
+
+  fields = dataclasses.fields(reasoning_gym.factory.DATASETS[name][1])
+  return [field.name for field in fields if field.name not in ('seed', 'size')]
+
+
+def _dataset(task: Task, seed: int, size: int):
+  import reasoning_gym
+
+  try:
+    return reasoning_gym.create_dataset(task.name, seed=seed, size=size, **task.arguments)
+  except (AssertionError, TypeError, ValueError) as error:
+    raise BadInput(f'task {task.name}({_written(task.arguments)}): {error}') from None
+
+
+def _written(arguments: dict) -> str:
+  return ', '.join(f'{name}={value!r}' for name, value in arguments.items())
+
+
+# -- drawing problems
+
+
+def _number_from(*parts) -> int:
+  """A 62-bit integer from a hash: a seed, or a place in an order."""
+  return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'big') >> 2
+
+
+def _identity(name: str, key: str) -> str:
+  return f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+
+
+def _draft(name: str, entry: dict, style: str) -> Draft | None:
+  """A reasoning-gym entry as a problem; None where it is not well posed, or where its own scorer
+  refuses its own answer.
+  """
+  steps = solutions.worked_steps(name, entry, style)
+  answer = verifiers.canonical(name, entry['answer'])
+  if steps is None or answer is None:
+    return None
+  short = solutions.short_prompt(name, entry)
+  if style == 'short':
+    shown = re.sub(r"[\[\]' ]", '', answer) if name == 'number_sorting' else answer
+    prompt, solution = short, f'{";".join(steps)}#{shown}'
+  else:
+    text = entry['metadata'].get('answer_cot')  # gsm_symbolic's own, which ends in '#### answer'
+    prompt = entry['question'].rstrip('\n') + '\n'
+    solution = text or '\n'.join([*steps, f'#{entry["answer"]}'])
+  if name == 'number_sorting':  # as JSON, which its scorer reads without eval
+    entry = {**entry, 'answer': json.dumps(entry['metadata']['sorted_numbers'])}
+  key = short or prompt
+  problem = Problem(_identity(name, key), name, prompt, solution, answer, _plain(entry))
+  if not verifiers.verify(problem, solution).correct:
+    return None
+  return Draft(problem, key, problem.id)
+
+
+def _plain(entry: dict) -> dict:
+  """The entry as JSON has it: what the scorer will be given when it is read back."""
+  return json.loads(json.dumps(entry, default=str))
+
+
+def _generate(
+  task: Task, style: str, seed: int, pool: str, count: int, taken: set[str]
+) -> Iterator[Draft]:
+  """Yields `count` drafts of new problems, adding their keys to `taken`.
+
+  Each pool draws from a stream of its own, so that a larger pool begins with the smaller one.
+  Raises BadInput when the task has too few: nothing new among five times as many draws as there
+  were finds.
+  """
+  found = stale = chunk = 0
+  while found < count:
+    dataset = _dataset(task, _number_from(seed, task.name, pool, chunk), CHUNK)
+    for i in range(CHUNK):
+      draft = _draft(task.name, dataset[i], style)
+      if draft is None or draft.key in taken:
+        stale += 1
+        if stale > max(2000, 5 * len(taken)):
+          raise BadInput(
+            f'task {task.name}({_written(task.arguments)}): only {found} distinct problems were '
+            f'left for the {pool} pool, which asks for {count}: ask for fewer or widen the task'
+          )
+        continue
+      taken.add(draft.key)
+      found, stale = found + 1, 0
+      yield draft
+      if found == count:
+        return
+    chunk += 1
+
+
+def _read(path: str) -> bytes:
+  try:
+    return pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise BadInput(f'{path}: {error.strerror}: give the path of a JSONL file') from None
+
+
+def read_jsonl(path: str, keep_marks: bool = False) -> list[Draft]:
+  """The problems of a file in GSM8K's format: {"question": ..., "answer": "...\\n#### 72"} a line.
+
+  The calculator's marks (<<48/2=24>>) are taken out unless `keep_marks`. A question that comes
+  twice is kept once. Raises BadInput with the file and the line.
+  """
+  drafts = {}
+  for at, line in enumerate(_read(path).split(b'\n'), 1):
+    where = f'{path}:{at}'
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line.decode('utf-8-sig'))
+    except UnicodeDecodeError:
+      raise BadInput(f'{where}: not UTF-8: save the file as UTF-8') from None
+    except (ValueError, RecursionError) as error:
+      reason = getattr(error, 'msg', 'too deep or too large')
+      raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
+    if not isinstance(row, dict):
+      raise BadInput(f'{where}: not a JSON object: write {{"question": ..., "answer": ...}}')
+    for field in ('question', 'answer'):
+      if not isinstance(row.get(field), str) or not row[field].strip():
+        state = 'empty or no text' if field in row else 'missing'
+        raise BadInput(f'{where}: the field {field!r} is {state}: every line needs it, a text')
+      if _lone_surrogate(row[field]):
+        raise BadInput(f'{where}: the field {field!r} has half a surrogate pair: mend the text')
+    draft = _jsonl_draft(row['question'], row['answer'], keep_marks, where)
+    drafts.setdefault(draft.key, draft)
+  if not drafts:
+    raise BadInput(f'{path}: no problems in it: it needs a line for each')
+  return list(drafts.values())
+
+
+def _lone_surrogate(text: str) -> bool:
+  return any('\ud800' <= character <= '\udfff' for character in text)
+
+
+def _jsonl_draft(question: str, text: str, keep_marks: bool, where: str) -> Draft:
+  solution = text.strip() if keep_marks else re.sub(r'<<[^<>]*>>', '', text).strip()
+  last = solution.rsplit('\n', 1)[-1]
+  found = verifiers.extract(solution) if last.startswith('####') else None
+  answer = None if found is None else verifiers.number(found)
+  if answer is None:
+    raise BadInput(
+      f"{where}: the answer's last line is {last[:40]!r}: it must be '#### ' and a number"
+    )
+  prompt = question.strip() + '\n'
+  return Draft(
+    Problem(_identity('jsonl', prompt), 'jsonl', prompt, solution, answer, {}), prompt, where
+  )
+
+
+def _order(drafts: Sequence[Draft], seed: int) -> list[Draft]:
+  """A shuffle that hangs on each problem's content alone: a new line moves no other."""
+  return sorted(drafts, key=lambda draft: _number_from(seed, draft.key))
+
+
+def _split_jsonl(task: Task, spec: DataSpec, taken: set[str]) -> dict[str, list[Draft]]:
+  """Pools out of a file, or out of a file and its test file."""
+  keep = task.arguments.get('keep_marks', False)
+  drafts = _order(read_jsonl(task.arguments['path'], keep), spec.seed)
+  pools, left = {}, {pool: getattr(spec, pool) for pool in ('test', 'validation', 'rl', 'sft')}
+  if task.arguments.get('test_path'):
+    held_out = _order(read_jsonl(task.arguments['test_path'], keep), spec.seed)
+    pools['test'] = _take(held_out, left.pop('test'), 'test', task.arguments['test_path'])
+    everything = {draft.key for draft in held_out}
+    drafts = [draft for draft in drafts if draft.key not in everything]
+  fixed = sum(count for count in left.values() if count is not None)
+  if fixed > len(drafts):
+    raise BadInput(
+      f'{task.arguments["path"]}: {len(drafts)} distinct problems, and the pools '
+      f'{", ".join(left)} ask for {fixed}: ask for fewer'
+    )
+  rest = len(drafts) - fixed
+  for pool, count in left.items():
+    pools[pool] = drafts[: rest if count is None else count]
+    drafts = drafts[len(pools[pool]) :]
+  taken.update(draft.key for drafts in pools.values() for draft in drafts)
+  return pools
+
+
+def _take(drafts: list[Draft], count: int | None, pool: str, path: str) -> list[Draft]:
+  if count is not None and count > len(drafts):
+    raise BadInput(
+      f'{path}: {len(drafts)} distinct problems, and data.{pool} is {count}: ask for fewer'
+    )
+  return drafts if count is None else drafts[:count]
+
+
+def draw(spec: DataSpec, progress: Callable[[str], None] | None = None) -> dict[str, list[Draft]]:
+  """All pools, disjoint: test first, so that it stays the same whatever the others ask for.
+
+  'pretrain' is a list for each of its tasks, under 'pretrain 0', 'pretrain 1', ...
+  """
+  check_spec(spec)
+  say = progress or (lambda text: None)
+  say('drawing problems')
+  task = parse_task(spec.task)
+  taken: set[str] = set()
+  if task.name == 'jsonl':
+    pools = _split_jsonl(task, spec, taken)
+  else:
+    pools = {
+      pool: list(_generate(task, spec.style, spec.seed, pool, getattr(spec, pool), taken))
+      for pool in ('test', 'validation', 'rl', 'sft')
+    }
+  sft = {draft.key for draft in pools['sft']}
+  known = taken - sft  # pretraining may meet what SFT will show again
+  parts = len(spec.pretrain_tasks)
+  for i, text in enumerate(spec.pretrain_tasks):
+    say(f'drawing problems to pretrain on: {text}')
+    part = parse_task(text)
+    count = spec.pretrain // parts + (i < spec.pretrain % parts)
+    if part.name == 'jsonl':
+      drafts = read_jsonl(part.arguments['path'], part.arguments.get('keep_marks', False))
+      fresh = [draft for draft in _order(drafts, spec.seed) if draft.key not in known]
+      pools[f'pretrain {i}'] = _take(fresh, count, 'pretrain', part.arguments['path'])
+      known.update(draft.key for draft in pools[f'pretrain {i}'])
+    else:
+      name = f'pretrain {i}'
+      pools[name] = list(_generate(part, spec.style, spec.seed, name, count, known))
+  return pools

@@ -1,0 +1,252 @@
+"""From pools of problems to arrays on disk: tokenised and packed by seqio, written once.
+
+The only importer of seqio, and only while it prepares: it brings TensorFlow along (some seconds).
+What it leaves on disk is read by `scaling.data.batches`, which needs neither.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import absl.logging
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scaling.data.batches import PACKED, POOLS, DataSpec, Problem, load
+from scaling.data.pools import Draft, draw, versions
+from scaling.data.vocab import SPECIAL, STOP, UNKNOWN, VOCABS, Vocab, holders
+from scaling.errors import BadInput
+
+
+def _check_text(draft: Draft, vocab: Vocab, row_tokens: int) -> tuple[int, int]:
+  """Lengths of the prompt and the response with its stop token.
+
+  Raises BadInput for a character that the vocabulary lacks, or more tokens than a row has.
+  """
+  problem = draft.problem
+  character = vocab.missing(problem.prompt + problem.solution)
+  if character is not None:
+    raise BadInput(
+      f'{draft.origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
+      f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
+    )
+  lengths = len(vocab.encode(problem.prompt)), len(vocab.encode(problem.solution)) + 1
+  if sum(lengths) > row_tokens:
+    raise BadInput(
+      f'{draft.origin}: prompt of {lengths[0]} tokens + response of {lengths[1]} = {sum(lengths)}, '
+      f'and data.row_tokens is {row_tokens}: raise it, or make the problems smaller'
+    )
+  return lengths
+
+
+@contextlib.contextmanager
+def _quiet_seqio() -> Iterator:
+  """seqio, without TensorFlow's chatter and without a GPU in TensorFlow's hands."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  level = absl.logging.get_verbosity()
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  try:
+    with _muted():
+      import seqio
+      import tensorflow as tf
+
+      with contextlib.suppress(RuntimeError):  # TensorFlow is already up
+        tf.config.set_visible_devices([], 'GPU')
+    yield seqio
+  finally:
+    absl.logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator:
+  """File descriptor 2 to nowhere: native code writes there before any log level is heeded."""
+  sys.stderr.flush()
+  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
+
+
+def _seqio_vocabulary(seqio, vocab: Vocab):
+  """Our vocabulary as seqio's, encoding inside TensorFlow's graph."""
+  import tensorflow as tf
+
+  class Characters(seqio.Vocabulary):
+    eos_id, unk_id, _base_vocab_size = STOP, UNKNOWN, vocab.size
+
+    def _encode(self, s):
+      return vocab.encode(s)
+
+    def _decode(self, ids):
+      return vocab.decode(ids)
+
+    def _encode_tf(self, s):
+      if vocab.characters is None:
+        return tf.cast(tf.io.decode_raw(s, tf.uint8), tf.int32) + SPECIAL
+      points = tf.strings.unicode_decode(s, 'UTF-8')
+      return tf.gather(table, tf.minimum(points, len(table) - 1))
+
+    def _decode_tf(self, ids):
+      return tf.numpy_function(lambda ids: vocab.decode(ids.tolist()), [ids], tf.string)
+
+  if vocab.characters is not None:
+    table = np.full(max(map(ord, vocab.characters)) + 2, UNKNOWN, np.int32)
+    for character in vocab.characters:
+      table[ord(character)] = vocab.encode(character)[0]
+  return Characters()
+
+
+def _seqio_task(seqio, name: str, drafts: Sequence[Draft], vocabulary):
+  """A registered seqio Task over problems already drawn: tokenised, targets with a stop token."""
+  import tensorflow as tf
+
+  texts = {
+    'inputs': [draft.problem.prompt for draft in drafts],
+    'targets': [draft.problem.solution for draft in drafts],
+  }
+
+  def source(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed
+    return tf.data.Dataset.from_tensor_slices(texts)
+
+  if name in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove(name)
+  return seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(source, splits=['train']),
+    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+    output_features={
+      'inputs': seqio.Feature(vocabulary, add_eos=False),
+      'targets': seqio.Feature(vocabulary, add_eos=True),
+    },
+  )
+
+
+def _pack(seqio, provider, seed: int, row_tokens: int, every_token: bool) -> dict[str, np.ndarray]:
+  """Rows [R, T] of a Task or Mixture, by seqio's own packing: see `batches.Packed`."""
+  import tensorflow as tf
+
+  def join(example):
+    prompt, response = example['inputs'], example['targets']
+    mark = tf.ones_like(prompt) if not every_token else tf.fill(tf.shape(prompt), 2)
+    return {  # seqio takes zeros for padding: 1 is out of the loss and 2 in it
+      'tokens': tf.concat([prompt, response], 0),
+      'mask': tf.concat([mark, tf.fill(tf.shape(response), 2)], 0),
+    }
+
+  dataset = provider.get_dataset(
+    sequence_length=None, split='train', shuffle=False, seed=seed, num_epochs=1
+  )
+  dataset = dataset.map(join, num_parallel_calls=tf.data.AUTOTUNE)
+  dataset = seqio.utils.trim_and_pack_dataset(dataset, {'tokens': row_tokens, 'mask': row_tokens})
+  parts = list(dataset.batch(256).as_numpy_iterator())
+  whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  positions, segments = whole['tokens_positions'], whole['tokens_segment_ids']
+  return {
+    'tokens': whole['tokens'].astype(np.uint16),
+    'positions': positions.astype(np.uint16),
+    'segment_ids': segments.astype(np.uint16),
+    'loss_mask': (whole['mask'] == 2) & (positions > 0),
+  }
+
+
+# -- the folder
+
+
+def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = None) -> None:
+  """Draws, tokenises, packs and writes into `folder`, by one rename; done once, it does nothing.
+
+  progress: called with a line of text before each part of the work. Raises BadInput for whatever a
+  person can mend.
+  """
+  folder = pathlib.Path(folder)
+  if (folder / 'data.json').is_file():
+    if load(folder).spec != json.loads(json.dumps(spec._asdict())):
+      raise BadInput(f'{folder}: holds data of another specification: prepare in another folder')
+    return
+  pools = draw(spec, progress)
+  vocab = VOCABS[spec.vocab]
+  lengths = {
+    pool: np.array([_check_text(draft, vocab, spec.row_tokens) for draft in drafts] or [(0, 0)])
+    for pool, drafts in pools.items()
+  }
+  longest = np.max([lengths[pool].max(axis=0) for pool in POOLS], axis=0)
+  temporary = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}')
+  try:
+    temporary.mkdir(parents=True)
+    counts = {pool: {'problems': 0} for pool in (*POOLS, 'pretrain')}
+    for name, drafts in pools.items():
+      counts[name.split()[0]]['problems'] += len(drafts)
+    _write_rows(spec, pools, temporary, counts, progress)
+    _write_problems(pools, temporary / 'problems.parquet')
+    index = {
+      'spec': spec._asdict(),
+      'vocab': {'name': vocab.name, 'size': vocab.size},
+      'counts': counts,
+      'max_prompt_tokens': int(longest[0]),
+      'max_response_tokens': int(longest[1]),
+      'versions': versions(),
+    }
+    (temporary / 'data.json').write_text(json.dumps(index, indent=2) + '\n')
+    temporary.rename(folder)
+  except OSError as error:
+    if not (folder / 'data.json').is_file():  # else another run was faster
+      raise BadInput(
+        f'{folder}: {error.strerror or error}: it must be absent or empty, writable and with room'
+      ) from None
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_rows(spec: DataSpec, pools, folder: pathlib.Path, counts: dict, progress) -> None:
+  """Packs the pools that are read as rows, and completes their counts."""
+  with _quiet_seqio() as seqio:
+    import tensorflow as tf
+
+    vocabulary = _seqio_vocabulary(seqio, VOCABS[spec.vocab])
+    for pool in PACKED:
+      parts = {name: drafts for name, drafts in pools.items() if name.split()[0] == pool and drafts}
+      if not parts:
+        continue
+      if progress:
+        progress(f'packing {pool}')
+      each = [
+        _seqio_task(seqio, f'postscale.{name.replace(" ", ".")}', drafts, vocabulary)
+        for name, drafts in parts.items()
+      ]
+      # the default would stop at the first task that runs dry: every example is to come once
+      to_the_end = tf.data.Dataset.sample_from_datasets
+      provider = (
+        seqio.Mixture('postscale.mixture', [(task, 1.0) for task in each], sample_fn=to_the_end)
+        if len(each) > 1
+        else each[0]
+      )
+      arrays = _pack(seqio, provider, spec.seed, spec.row_tokens, pool == 'pretrain')
+      (folder / pool).mkdir()
+      for name, array in arrays.items():
+        np.save(folder / pool / f'{name}.npy', array)
+      counts[pool] |= {
+        'rows': len(arrays['tokens']),
+        'tokens': int((arrays['segment_ids'] > 0).sum()),
+        'loss_tokens': int(arrays['loss_mask'].sum()),
+      }
+
+
+def _write_problems(pools: dict[str, list[Draft]], path: pathlib.Path) -> None:
+  rows = [
+    {'pool': pool, **draft.problem._asdict(), 'entry': json.dumps(draft.problem.entry)}
+    for pool in POOLS
+    for draft in pools[pool]
+  ]
+  schema = pa.schema([(name, pa.string()) for name in ('pool', *Problem._fields)])
+  pq.write_table(pa.Table.from_pylist(rows, schema), path)

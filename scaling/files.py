@@ -1,0 +1,39 @@
+"""Writing files so that a reader, or a run cut off, never sees half of one."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from scaling.errors import BadInput
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  scratch = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+  with open(scratch, 'w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(scratch, path)
+
+
+def write_json(path: Path, value) -> None:
+  """Writes JSON whole or not at all."""
+  write_text(path, json.dumps(value, indent=1) + '\n')
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+  """Writes a Parquet file whole or not at all."""
+  scratch = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+  table.to_parquet(scratch, index=False)
+  os.replace(scratch, path)
+
+
+def read_json(path: Path):
+  """The JSON of a file. BadInput, naming it, where it does not parse."""
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise BadInput(f'{path}:{error.lineno}: not JSON ({error.msg}); remove the file') from error

@@ -1,0 +1,112 @@
+"""Records: one row a measurement, in long format, in Parquet; `analysis.load` reads them back.
+
+A cell is one trained model of the crossed study: (seed, model, pretrain_tokens, sft_tokens,
+rl_updates). `COLUMNS` says what every column holds.
+"""
+
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+
+import jax
+import pandas as pd
+
+from scaling import compute, files
+from scaling.stages import stage as stages
+
+COLUMNS = {
+  'stage': 'id of the stage that measured',
+  'kind': 'its kind',
+  'seed': 'seed of the whole branch',
+  'model': 'preset',
+  'params': 'parameters, embeddings counted',
+  'params_non_embedding': 'parameters without embeddings',
+  'pretrain_tokens': 'tokens of pretraining',
+  'sft_tokens': 'tokens of SFT, padding not counted',
+  'sft_unique_tokens': 'distinct ones among them',
+  'rl_algorithm': 'none or grpo',
+  'rl_updates': 'updates of RL; 0 for a model that had none',
+  'rl_samples': 'responses drawn during RL',
+  'trunk': 'id of the SFT trunk: points that share one are correlated',
+  'bank': 'id of the rollout bank, or empty',
+  'strategy': 'none, oracle (pass@k) or majority (majority@k)',
+  'k': 'samples of a query; 0 where none are drawn',
+  'temperature': 'of sampling',
+  'metric': 'loss (nats a response token), accuracy, parse_rate, truncation_rate, response_length',
+  'value': 'the measurement',
+  'stderr': 'its standard error over problems',
+  'problems': 'problems measured on',
+  'samples': 'samples drawn of each',
+  'pretrain_flops': "model FLOPs of the cell's own pretraining",
+  'sft_flops': '… of its SFT',
+  'rl_flops': '… of its RL, rollouts and scoring counted',
+  **{f'flops_{kind}': f'model FLOPs of the three together, kind {kind}' for kind in compute.KINDS},
+  'executed_flops': 'FLOPs of the three together as executed, padding and idle rows counted',
+  'query_prefill_flops': 'model FLOPs of one query: its prompt, once',
+  'query_decode_flops': '… and its k responses',
+  'seconds': 'wall time of the stages on the path, this one excluded',
+  'device': 'kind of device',
+  'git_commit': 'of the code',
+  'versions': 'of the libraries, JSON',
+}
+
+EMPTY = dict(
+  pretrain_tokens=0, sft_tokens=0, sft_unique_tokens=0, rl_algorithm='none', rl_updates=0,
+  rl_samples=0, trunk='', bank='', strategy='none', k=0, temperature=1.0, stderr=None, problems=0,
+  samples=0, query_prefill_flops=0.0, query_decode_flops=0.0,
+)  # fmt: skip
+
+
+def environment() -> dict:
+  """What a result may depend on beside its recipe: git commit, library versions, device."""
+  try:
+    commit = subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+      cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+  except (OSError, subprocess.CalledProcessError):
+    commit = 'unknown'
+  names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'reasoning-gym')
+  device = jax.devices()[0]
+  return {
+    'git_commit': commit,
+    'versions': {name: importlib.metadata.version(name) for name in names},
+    'device': f'{device.device_kind} x {jax.device_count()}',
+  }
+
+
+def cell_of_model(recipe: dict, cfg) -> dict:
+  """The columns of a cell that its model and seed decide."""
+  count = compute.parameters(cfg)
+  return dict(
+    seed=recipe['seed'],
+    model=recipe['preset'],
+    params=count.total,
+    params_non_embedding=count.non_embedding,
+    seconds=0.0,
+  )
+
+
+def row(stage: stages.Stage, cell: dict, path: dict, environment: dict, **measured) -> dict:
+  """One row of `COLUMNS`, checked to be whole."""
+  everything = compute.add(*path.values())
+  values = EMPTY | {
+    'stage': stage.id,
+    'kind': stage.kind,
+    **{f'{kind}_flops': compute.total(ledger) for kind, ledger in path.items()},
+    **{f'flops_{kind}': everything['model'][kind] for kind in compute.KINDS},
+    'executed_flops': compute.total(everything, 'executed'),
+    'device': environment['device'],
+    'git_commit': environment['git_commit'],
+    'versions': json.dumps(environment['versions']),
+  }
+  values |= cell | measured
+  if set(values) != set(COLUMNS):
+    raise KeyError(f'a record has not the columns it should: {set(values) ^ set(COLUMNS)}')
+  return {name: values[name] for name in COLUMNS}
+
+
+def write(workdir: Path, stage_id: str, rows: list[dict]) -> None:
+  """Writes the records of a stage."""
+  files.write_table(stages.folder(workdir, stage_id) / 'records.parquet', pd.DataFrame(rows))

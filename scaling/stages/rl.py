@@ -1,0 +1,150 @@
+"""Stage `rl`: GRPO with a verifier, on-policy, from update `start` to update `stop`.
+
+An update: draw `group` responses to each of `prompts` prompts, verify them, score them with the
+learner (old log-probs), and take `minibatches` optimiser steps on them. A run is a chain of such
+stages, cut where it is measured; each continues the state of the one before.
+
+Axes: P prompts, G responses of each, B = P x G rows, S prompt width, R response width, T = S + R.
+"""
+
+import math
+import time
+
+import jax
+import numpy as np
+import tensorboardX
+
+from scaling import compute, losses, sample_step, sharding, train_step
+from scaling.data import batches
+from scaling.data.vocab import STOP
+from scaling.rewards.verifiers import verify
+from scaling.stages import sample as sampling
+from scaling.stages import stage as stages
+
+
+def assemble(prompts_PxS, prompt_lengths_P, drawn: sample_step.Samples) -> dict:
+  """Rows of prompt and response end to end, padded behind, for the learner; host arrays [B, T].
+
+  Returns tokens, positions, segment_ids, `mask` (the response's tokens, stop token counted) and
+  `sampler_logp` under the mask.
+  """
+  P, G, R = drawn.tokens.shape
+  S = prompts_PxS.shape[1]
+  lengths, responses = np.repeat(prompt_lengths_P, G), drawn.lengths.reshape(-1)
+  columns = np.arange(S + R)[None]
+  mask = (columns >= lengths[:, None]) & (columns < (lengths + responses)[:, None])
+  inside = np.arange(R)[None] < responses[:, None]  # both masks count the same cells, row by row
+  tokens = np.pad(np.repeat(prompts_PxS, G, axis=0), ((0, 0), (0, R)))
+  sampler_logp = np.zeros((P * G, S + R), np.float32)
+  tokens[mask] = drawn.tokens.reshape(-1, R)[inside]
+  sampler_logp[mask] = drawn.sampler_logprobs.reshape(-1, R)[inside]
+  real = columns < (lengths + responses)[:, None]
+  return {
+    'tokens': tokens.astype(np.int32),
+    'positions': np.broadcast_to(columns, tokens.shape).astype(np.int32),
+    'segment_ids': real.astype(np.int32),
+    'mask': mask,
+    'sampler_logp': sampler_logp,
+  }
+
+
+def run(setting: stages.Setting, stage: stages.Stage) -> None:
+  """Runs the updates, with rewards and all costs recorded for each."""
+  recipe, mesh = stage.recipe, setting.mesh
+  cfg, opt = stages.model(recipe), stages.optimizer(recipe)
+  folder, data = stages.load_data(setting.workdir, recipe)
+  problems = batches.problems(folder, 'rl')
+  vocab, S = data.vocab, sampling.prompt_width(data)
+  P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
+  sharding.check_rows(mesh, P, 'config.rl.prompts')
+  sharding.check_rows(mesh, P * G // M, 'config.rl.prompts x group / minibatches')
+  shape = sample_step.SampleShape(P, G, S, recipe['response_tokens'])
+  sample = sample_step.make_sampler(cfg, shape, STOP, mesh)
+  score = train_step.make_score(cfg, mesh)
+  options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
+  train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh)
+  reference = None
+  if recipe['kl_coef'] > 0:
+    reference = stages.params_of(setting.workdir, recipe['reference'], recipe, mesh)
+
+  state, meta, curve = stages.begin(setting, stage)
+  ledger, update, seconds = meta['ledger'], int(state.step) // M, stages.stopwatch(meta)
+  board = tensorboardX.SummaryWriter(
+    str(stages.folder(setting.workdir, stage.id) / 'tensorboard'), purge_step=update
+  )
+  key = stages.key(recipe['seed'], 'rollouts')
+  temperature = recipe['temperature']
+  saved = time.monotonic()
+
+  with board:
+    while update < recipe['stop']:
+      chosen = [
+        problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))
+      ]
+      prompts, lengths, hashes = batches.encode_prompts(chosen, vocab, S)
+      drawn = jax.device_get(
+        sample(state.params, prompts, lengths, hashes, key, update, 0, temperature)
+      )
+      ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn.lengths))
+      rewards = np.array(
+        [
+          [
+            float(verify(problem, vocab.decode(drawn.tokens[p, g, : drawn.lengths[p, g]])).correct)
+            for g in range(G)
+          ]
+          for p, problem in enumerate(chosen)
+        ]
+      )
+      batch = assemble(prompts, lengths, drawn)
+      mask, sampler_logp = batch.pop('mask'), batch.pop('sampler_logp')
+      real = batch['segment_ids'] > 0
+      counts = int(real.sum()), int((batch['positions'][real] + 1).sum()), P * G, real.shape[1]
+      rows_read = dict(batch)
+      old_logp = np.asarray(score(state.params, rows_read, temperature)[0])
+      ledger = compute.add(ledger, compute.score(cfg, *counts), compute.train(cfg, *counts))
+      batch['old_logp'] = old_logp
+      if reference is not None:
+        batch['reference_logp'] = np.asarray(score(reference, rows_read, temperature)[0])
+        ledger = compute.add(ledger, compute.score(cfg, *counts))
+      advantages = np.asarray(losses.group_advantages(rewards)).reshape(-1, 1)
+      batch['advantages'] = np.broadcast_to(advantages, mask.shape).astype(np.float32)
+      watched = []
+      for part in np.split(np.arange(P * G), M):
+        rows = {name: values[part] for name, values in batch.items()}
+        rows['weights'] = np.asarray(losses.mean_over_responses(mask[part].astype(np.float32)))
+        state, metrics = train(state, rows, recipe['learning_rate'], temperature)
+        watched.append(metrics)
+      watched = jax.device_get(watched)
+      row = {name: float(np.mean([w[name] for w in watched])) for name in watched[0]}
+      row |= {
+        'step': update,
+        'reward': float(rewards.mean()),
+        'zero_variance': float((rewards.std(axis=1) == 0).mean()),
+        'response_length': float(drawn.lengths.mean()),
+        'truncation_rate': float((~drawn.stopped).mean()),
+        'sampler_mismatch': float(np.abs(old_logp - sampler_logp)[mask].mean()),
+        'first_ratio_error': float(watched[0]['ratio_error']),
+      }
+      if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
+        raise stages.NonFinite(f'update {update}: loss {row["loss"]}, grad {row["grad_norm"]}')
+      curve.append(row)
+      for name in ('loss', 'reward', 'entropy', 'zero_variance', 'response_length'):
+        board.add_scalar(f'rl/{name}', row[name], update)
+      update += 1
+      part_done = (update - recipe['start']) / (recipe['stop'] - recipe['start'])
+      setting.progress(part_done, f'update {update}, reward {row["reward"]:.3f}')
+      if time.monotonic() - saved > setting.checkpoint_seconds or update == recipe['stop']:
+        stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+        saved = time.monotonic()
+
+  cell, path = stages.path_of(setting, stage)
+  path['rl'] = compute.add(path['rl'], ledger)
+  meta = {'ledger': ledger, 'seconds': seconds()}
+  cell |= dict(
+    rl_algorithm='grpo',
+    rl_updates=recipe['stop'],
+    rl_samples=recipe['stop'] * P * G,
+    seconds=cell['seconds'] + meta['seconds'],
+  )
+  stages.finish(setting, stage, cell, path, meta)
+

@@ -1,0 +1,167 @@
+"""What a stage is, where it keeps its files, and what all kinds of stages share."""
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pandas as pd
+from jax.sharding import Mesh
+
+from scaling import checkpoint, compute, files, train_step
+from scaling.data import batches
+from scaling.model import transformer
+
+
+class Stage(NamedTuple):
+  """A node of the study's tree. Its id is a hash of its parent's id and of its recipe."""
+
+  id: str
+  kind: str  # pretrain, sft, rl or sample
+  parent: str | None
+  label: str  # for people
+  recipe: dict  # JSON: all that its result depends on, beside the parent
+
+
+class Setting(NamedTuple):
+  """What a stage runs in: the mechanics, none of which change its result beyond float tolerance."""
+
+  workdir: Path
+  mesh: Mesh
+  microbatches: int  # of the SFT step
+  checkpoint_seconds: float
+  environment: dict  # git commit, versions, device
+  progress: Callable[[float, str], None]  # part done, in [0, 1], and a few words
+
+
+class NonFinite(ArithmeticError):
+  """A loss or gradient that is not a number: the stage stops, its last good checkpoint stays."""
+
+
+STREAMS = {'init': 0, 'batches': 1, 'rollouts': 2, 'evaluation': 3}  # of a seed: never shared
+
+
+def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
+  """A stage with its id."""
+  text = json.dumps([kind, parent, recipe], sort_keys=True)
+  return Stage(f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:10]}', kind, parent, label, recipe)
+
+
+def folder(workdir: Path, stage_id: str) -> Path:
+  """Where a stage keeps all it makes."""
+  return Path(workdir) / 'stages' / stage_id
+
+
+def done(workdir: Path, stage_id: str) -> dict | None:
+  """What a finished stage left for its children and its readers, or None if it has not finished."""
+  path = folder(workdir, stage_id) / 'done.json'
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def data_folder(workdir: Path, data: dict) -> Path:
+  """Where the data of a recipe are prepared: named by a hash of their specification."""
+  text = json.dumps(data, sort_keys=True)
+  return Path(workdir) / 'data' / hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def load_data(workdir: Path, recipe: dict) -> tuple[Path, batches.Data]:
+  """The folder and the description of a recipe's prepared data."""
+  path = data_folder(workdir, recipe['data'])
+  return path, batches.load(path)
+
+
+def model(recipe: dict) -> transformer.ModelConfig:
+  """The model of a recipe."""
+  return transformer.ModelConfig(**recipe['model'])
+
+
+def optimizer(recipe: dict) -> train_step.OptimizerConfig:
+  """The optimiser of a recipe."""
+  return train_step.OptimizerConfig(**recipe['optimizer'])
+
+
+def key(seed: int, stream: str) -> jax.Array:
+  """The random key of one stream of a seed."""
+  return jax.random.fold_in(jax.random.key(seed), STREAMS[stream])
+
+
+@functools.lru_cache
+def _state_form(cfg, opt, mesh):
+  init = train_step.make_init(cfg, opt, mesh)
+  form = jax.eval_shape(init, jax.random.key(0))
+  return checkpoint.abstract(form, train_step.layout(cfg, opt, mesh))
+
+
+def restore(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh):
+  """(TrainState, meta) of a stage's newest checkpoint, or None."""
+  like = _state_form(model(recipe), optimizer(recipe), mesh)
+  return checkpoint.restore(folder(workdir, stage_id) / 'checkpoints', like)
+
+
+def params_of(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh) -> dict:
+  """The parameters that a finished stage of training left."""
+  return restore(workdir, stage_id, recipe, mesh)[0].params
+
+
+def save(setting: Setting, stage: Stage, state, meta: dict, curve: list[dict]) -> None:
+  """A checkpoint, and first the training curve up to it: a resumed run cuts the curve back."""
+  where = folder(setting.workdir, stage.id)
+  files.write_table(where / 'metrics.parquet', pd.DataFrame(curve))
+  checkpoint.save(where / 'checkpoints', int(state.step), state, meta)
+
+
+def read_curve(setting: Setting, stage: Stage, step: int) -> list[dict]:
+  """The training curve of the steps before `step`."""
+  path = folder(setting.workdir, stage.id) / 'metrics.parquet'
+  if not path.exists():
+    return []
+  table = pd.read_parquet(path)
+  return table[table['step'] < step].to_dict('records') if len(table) else []
+
+
+def stopwatch(meta: dict) -> Callable[[], float]:
+  """Seconds spent on a stage: those before it was cut off, if it was, and those since this call."""
+  began = time.monotonic()
+  return lambda: meta['seconds'] + time.monotonic() - began
+
+
+def begin(setting: Setting, stage: Stage):
+  """(state, meta, curve) with which a stage of training goes on: its own checkpoint, or its parent.
+
+  A parent of the same kind hands on its optimiser and step; from any other kind the stage takes the
+  parameters alone. meta: {'ledger', 'seconds'} of the stage so far.
+  """
+  cfg, opt = model(stage.recipe), optimizer(stage.recipe)
+  own = restore(setting.workdir, stage.id, stage.recipe, setting.mesh)
+  if own is not None:
+    state, meta = own
+    return state, meta, read_curve(setting, stage, int(state.step))
+  meta = {'ledger': compute.empty(), 'seconds': 0.0}
+  if stage.parent is None:
+    init = train_step.make_init(cfg, opt, setting.mesh)
+    return init(key(stage.recipe['seed'], 'init')), meta, []
+  state, _ = restore(setting.workdir, stage.parent, stage.recipe, setting.mesh)
+  if stage.recipe['start'] == 0:
+    state = train_step.make_restart(opt)(state.params)
+  return state, meta, []
+
+
+def path_of(setting: Setting, stage: Stage) -> tuple[dict, dict]:
+  """(cell, path) that the parent hands on: what was done so far, and its ledger by kind of stage.
+
+  The path is what this cell would have cost had it been run alone; nothing is shared in it.
+  """
+  if stage.parent is None:
+    return {}, {kind: compute.empty() for kind in ('pretrain', 'sft', 'rl')}
+  parent = done(setting.workdir, stage.parent)
+  return parent['cell'], parent['path']
+
+
+def finish(setting: Setting, stage: Stage, cell: dict, path: dict, meta: dict) -> None:
+  """Marks a stage as finished. cell and path go to its children; meta: its ledger and seconds."""
+  result = {'outcome': 'ok', 'cell': cell, 'path': path, **meta}
+  files.write_json(folder(setting.workdir, stage.id) / 'done.json', result)

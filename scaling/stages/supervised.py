@@ -1,0 +1,128 @@
+"""Stages `pretrain` and `sft`: next-token loss on packed rows, from one step of a branch to another.
+
+A sweep of token budgets is one trunk at constant rate, cut into segments, and for each budget a
+branch that leaves the trunk and decays. A segment and a branch are the same stage: steps `start` to
+`stop`, with the rate falling to zero over the `decay` steps before `end`, or never (None).
+"""
+
+import math
+import time
+
+import jax
+import numpy as np
+import tensorboardX
+
+from scaling import compute, losses, records, sharding, train_step
+from scaling.data import batches
+from scaling.stages import stage as stages
+
+EVALUATION_ROWS = 64  # at a time: fixed, whatever the batch or the mesh
+
+
+def run(setting: stages.Setting, stage: stages.Stage) -> None:
+  """Trains from `start` to `stop`, and measures the held-out loss where the recipe asks for it."""
+  recipe = stage.recipe
+  cfg, opt = stages.model(recipe), stages.optimizer(recipe)
+  folder, _ = stages.load_data(setting.workdir, recipe)
+  state, meta, curve = stages.begin(setting, stage)
+  ledger, step, seconds = meta['ledger'], int(state.step), stages.stopwatch(meta)
+  train = None
+  if step < recipe['stop']:
+    packed = batches.packed(folder, recipe['pool'])
+    sharding.check_rows(setting.mesh, recipe['rows'], f'config.{stage.kind}.rows')
+    microbatches = setting.microbatches if stage.kind == 'sft' else 1
+    train = train_step.make_train_step(
+      cfg, losses.cross_entropy, None, opt, setting.mesh, microbatches
+    )
+  board = tensorboardX.SummaryWriter(
+    str(stages.folder(setting.workdir, stage.id) / 'tensorboard'), purge_step=step
+  )
+  pending, saved = None, time.monotonic()
+
+  def settle(pending):  # reads the metrics of a step whose successor is already running
+    row = {name: float(value) for name, value in pending.items()}
+    row['step'] = int(row['step'])
+    if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
+      raise stages.NonFinite(f'step {row["step"]}: loss {row["loss"]}, grad norm {row["grad_norm"]}')
+    curve.append(row)
+    if row['step'] % 10 == 0:
+      for name in ('loss', 'grad_norm', 'learning_rate'):
+        board.add_scalar(f'{stage.kind}/{name}', row[name], row['step'])
+
+  with board:
+    while step < recipe['stop']:
+      rows = batches.batch(packed, recipe['seed'], step, recipe['rows'])
+      mask = rows.pop('loss_mask').astype(np.float32)
+      real = rows['segment_ids'] > 0
+      tokens, context = int(real.sum()), int((rows['positions'][real] + 1).sum())
+      rate = train_step.learning_rate(
+        step, recipe['learning_rate'], recipe['warmup'], recipe['end'], recipe['decay']
+      )
+      rows['weights'] = np.asarray(losses.mean_over_tokens(mask))
+      state, metrics = train(state, rows, rate, 1.0)
+      ledger = compute.add(ledger, compute.train(cfg, tokens, context, *mask.shape))
+      if pending is not None:
+        settle(pending)
+      pending = {'step': step, 'learning_rate': rate, 'tokens': tokens, **metrics}
+      step += 1
+      setting.progress(
+        (step - recipe['start']) / (recipe['stop'] - recipe['start']), f'step {step}'
+      )
+      if time.monotonic() - saved > setting.checkpoint_seconds or step == recipe['stop']:
+        settle(pending)
+        pending, saved = None, time.monotonic()
+        stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+  if recipe['stop'] == 0:
+    stages.save(setting, stage, state, meta, curve)
+
+  cell, path = stages.path_of(setting, stage)
+  path[stage.kind] = compute.add(path[stage.kind], ledger)
+  meta = {'ledger': ledger, 'seconds': seconds()}
+  seen, distinct = tokens_seen(folder, recipe)
+  if stage.kind == 'pretrain':
+    cell = records.cell_of_model(recipe, cfg) | {'pretrain_tokens': seen}
+  else:
+    cell |= {'sft_tokens': seen, 'sft_unique_tokens': distinct, 'trunk': recipe['trunk']}
+  cell['seconds'] += meta['seconds']
+  if recipe['measure']:
+    loss, stderr, count = held_out_loss(setting, cfg, state.params, folder)
+    row = records.row(
+      stage, cell, path, setting.environment,
+      metric='loss', value=loss, stderr=stderr, problems=count,
+    )  # fmt: skip
+    records.write(setting.workdir, stage.id, [row])
+  stages.finish(setting, stage, cell, path, meta)
+
+
+def tokens_seen(folder, recipe) -> tuple[int, int]:
+  """(all, distinct) real tokens that a branch has seen at its last step, by the pool's mean row."""
+  if recipe['stop'] == 0:
+    return 0, 0
+  counts = batches.load(folder).counts[recipe['pool']]
+  seen = recipe['stop'] * recipe['rows'] * counts['tokens'] / counts['rows']
+  return round(seen), round(min(seen, counts['tokens']))
+
+
+def held_out_loss(setting, cfg, params, folder) -> tuple[float, float, int]:
+  """Mean of -log p over the response tokens of all validation problems, in nats.
+
+  Returns (loss, standard error of the ratio with rows as clusters, problems).
+  """
+  score = train_step.make_score(cfg, setting.mesh)
+  packed = batches.packed(folder, 'validation')
+  sums, weights = [], []
+  for start in range(0, len(packed.tokens), EVALUATION_ROWS):
+    part = [np.asarray(field[start : start + EVALUATION_ROWS]) for field in packed]
+    short = EVALUATION_ROWS - len(part[0])
+    padded = [np.pad(field, ((0, short), (0, 0))) for field in part]
+    names = ('tokens', 'positions', 'segment_ids')
+    batch = dict(zip(names, (field.astype(np.int32) for field in padded)))
+    logp, _ = score(params, batch, 1.0)
+    mask = padded[3]
+    sums.append(-(np.asarray(jax.device_get(logp), np.float64) * mask).sum(axis=1))
+    weights.append(mask.sum(axis=1))
+  y, w = np.concatenate(sums), np.concatenate(weights)
+  y, w = y[w > 0], w[w > 0]
+  loss = y.sum() / w.sum()
+  stderr = np.sqrt(len(y) / (len(y) - 1) * ((y - loss * w) ** 2).sum()) / w.sum()
+  return float(loss), float(stderr), batches.load(folder).counts['validation']['problems']

@@ -46,7 +46,12 @@ def parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
     _fail(_unknown_key(argv) or str(error).splitlines()[0])
-  except (AttributeError, KeyError, TypeError, ValueError) as error:  # raised by the experiment file
+  except (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+  ) as error:  # raised by the experiment file
     _fail(_unknown_key(argv) or f'--config: {str(error).splitlines()[0]}')
   if len(rest) > 1:
     _fail(f'unexpected argument {rest[1]!r}; did you mean --{rest[1]}?')

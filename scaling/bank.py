@@ -6,7 +6,7 @@ whole or not at all; a bank cut off is drawn on from the shards that are there.
 Columns: stage, problem (id), prompt, sample (index), response, tokens, logprobs (the policy's own),
 sampler_logprobs (of the distribution drawn from), length (stop token counted), stopped, answer
 (null where none was given), correct, reward, temperature, prompt_tokens, prefill_flops (the
-prompt's, shared over its n samples), decode_flops.
+prompt's, shared over its samples in the block), decode_flops.
 """
 
 from pathlib import Path
@@ -23,11 +23,11 @@ def shard_path(folder: Path, problem: int, sample: int) -> Path:
   return Path(folder) / f'shard-p{problem:05d}-s{sample:05d}.parquet'
 
 
-def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, n: int, temperature: float):
+def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, temperature: float):
   """A table of a block's samples, verified.
 
   problems: those of the block, P of them; drawn: sample_step.Samples of host arrays [P, S, T];
-  first: the index of the block's first sample; n: how many samples each problem has in all.
+  first: the index of the block's first sample.
   """
   table = []
   for p, problem in enumerate(problems):
@@ -55,7 +55,7 @@ def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, n: int, tempera
           reward=np.float32(verdict.correct),
           temperature=temperature,
           prompt_tokens=prompt_tokens,
-          prefill_flops=prefill / n,
+          prefill_flops=prefill / drawn.tokens.shape[1],
           decode_flops=decode,
         )
       )
@@ -75,5 +75,7 @@ def read_shard(folder: Path, problem: int, sample: int, columns=None) -> pd.Data
 
 def read(folder: Path, columns=None) -> pd.DataFrame:
   """A bank, ordered by problem and sample."""
-  parts = [pd.read_parquet(path, columns=columns) for path in sorted(Path(folder).glob('*.parquet'))]
+  parts = [
+    pd.read_parquet(path, columns=columns) for path in sorted(Path(folder).glob('*.parquet'))
+  ]
   return pd.concat(parts, ignore_index=True)

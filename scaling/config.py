@@ -86,8 +86,8 @@ def default() -> ConfigDict:
   c.sample.n = 128  # samples of each test problem
   c.sample.temperature = 1.0
   c.sample.response_tokens = 16
-  c.sample.block_prompts = 16  # the compiled shape: prompts x samples at a time
-  c.sample.block_samples = 32
+  c.sample.block_prompts = 4  # the compiled shape: prompts x samples at a time;
+  c.sample.block_samples = 128  # a prompt is prefilled once for each block
 
   c.mesh = ConfigDict()  # device counts along each axis of scaling/sharding.py
   c.mesh.data = 1
@@ -99,7 +99,7 @@ def default() -> ConfigDict:
   c.frontier = ConfigDict()  # what the report's frontier assumes
   c.frontier.queries = 1e6  # queries served over the model's life
   c.frontier.pretraining = 'sunk'  # or 'counted': whether pretraining is part of the budget
-  return c
+  return c.lock()
 
 
 def near(name: str, known) -> str:
@@ -128,9 +128,7 @@ def validate(c: ConfigDict) -> None:
   for size in itertools.chain(c.model.sizes, c.rl.sizes):
     _require(size in PRESETS, f'config.model.sizes: unknown preset {size!r}; {near(size, PRESETS)}')
   for size in c.rl.sizes:
-    _require(
-      size in c.model.sizes, f'config.rl.sizes: {size!r} is not among config.model.sizes'
-    )
+    _require(size in c.model.sizes, f'config.rl.sizes: {size!r} is not among config.model.sizes')
   for tokens in c.rl.sft_tokens:
     _require(
       tokens in c.sft.tokens, f'config.rl.sft_tokens: {tokens:g} is not among config.sft.tokens'
@@ -158,7 +156,8 @@ def validate(c: ConfigDict) -> None:
     )
   _require(
     c.sft.rows % c.sft.microbatches == 0,
-    f'config.sft.microbatches ({c.sft.microbatches}) does not divide config.sft.rows ({c.sft.rows})',
+    f'config.sft.microbatches ({c.sft.microbatches}) does not divide config.sft.rows '
+    f'({c.sft.rows})',
   )
   _require(
     bool(c.pretrain.tasks) == (c.pretrain.tokens > 0),

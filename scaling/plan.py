@@ -1,4 +1,4 @@
-"""What a study would do, in words: `run.py --plan`. Nothing is run but a short timing of a matmul."""
+"""What a study would do, in words: `run.py --plan`. Nothing is run but a short matmul, timed."""
 
 import time
 

@@ -92,7 +92,7 @@ def prefill(cfg, params, prompts, lengths, samples: int, response_tokens: int) -
 
 
 def draw(state: SampleState, keys_B, temperature, stop_token: int) -> SampleState:
-  """Draws the next token of every row that has not stopped: argmax of logits / temperature + Gumbel.
+  """Draws the next token of each row that has not stopped: argmax(logits / temperature + Gumbel).
 
   A stopped row gets padding, with log-probability 0.
   """
@@ -118,9 +118,7 @@ def draw(state: SampleState, keys_B, temperature, stop_token: int) -> SampleStat
 def decode(cfg, params, state: SampleState) -> SampleState:
   """Feeds the last token drawn; the state then holds the logits of the next."""
   token = jax.lax.dynamic_slice_in_dim(state.tokens, state.t - 1, 1, axis=1)
-  logits, cache = transformer.apply(
-    cfg, params, token, state.positions[:, None], cache=state.cache
-  )
+  logits, cache = transformer.apply(cfg, params, token, state.positions[:, None], cache=state.cache)
   return state._replace(cache=cache, logits=logits[:, 0], positions=state.positions + 1)
 
 

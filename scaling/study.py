@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import compute, config as configs, files, records, sharding
-from scaling.data import batches
+from scaling import compute, files, records, sharding
+from scaling import config as configs
+from scaling.data import batches, tasks
 from scaling.data.vocab import VOCABS
 from scaling.errors import BadInput
 from scaling.launch import local
@@ -32,7 +33,9 @@ FORMAT = 1  # of a workdir
 def data_spec(c: ConfigDict) -> batches.DataSpec:
   """The data of a study."""
   if c.data.vocab not in VOCABS:
-    raise BadInput(f'config.data.vocab: unknown {c.data.vocab!r}; {configs.near(c.data.vocab, VOCABS)}')
+    raise BadInput(
+      f'config.data.vocab: unknown {c.data.vocab!r}; {configs.near(c.data.vocab, VOCABS)}'
+    )
   return batches.DataSpec(
     task=c.data.task,
     pretrain_tasks=tuple(c.pretrain.tasks),
@@ -171,7 +174,7 @@ def sharing(tree: list[Stage]) -> tuple[float, float]:
 
 
 def open_workdir(workdir: Path) -> Path:
-  """Makes the workdir, or checks that it is one of this version. BadInput where it cannot be used."""
+  """Makes the workdir, or checks it is one of this version. BadInput where it cannot be used."""
   workdir = Path(workdir)
   version = workdir / 'version.json'
   try:
@@ -196,7 +199,7 @@ def open_workdir(workdir: Path) -> Path:
 
 
 def run(c: ConfigDict, workdir: Path) -> Path:
-  """Runs what is not done of a study, and returns the workdir. Cut off, it goes on when run again."""
+  """Runs what is not done of a study and returns the workdir. Cut off, it goes on when run again."""
   tree = expand(c)
   workdir = open_workdir(workdir)
   mesh = sharding.make_mesh(**c.mesh)
@@ -216,12 +219,8 @@ def run(c: ConfigDict, workdir: Path) -> Path:
   )
   data = data_spec(c)
   folder = stages.data_folder(workdir, data._asdict())
-  if not folder.exists():
-    from scaling.data import tasks  # imports seqio, which a machine with prepared data may lack
-
-    print(f'preparing the problems of {c.data.task}', flush=True)
-    folder.parent.mkdir(exist_ok=True)
-    tasks.prepare(data, folder)
+  folder.parent.mkdir(exist_ok=True)
+  tasks.prepare(data, folder, lambda line: print(line, flush=True))
   setting = stages.Setting(
     workdir, mesh, c.sft.microbatches, c.checkpoint_seconds, environment, lambda part, words: None
   )

@@ -75,10 +75,12 @@ def layout(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Tr
 
 
 @functools.lru_cache
-def make_restart(opt: OptimizerConfig) -> Callable:
-  """A function from params to a state with a fresh optimiser and step 0: how a stage begins."""
+def make_restart(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Callable:
+  """A jitted `restart(params) -> TrainState`: a fresh optimiser and step 0; how a stage begins."""
   return jax.jit(
-    lambda params: TrainState(jnp.int32(0), params, optimizer(opt).init(params)), donate_argnums=0
+    lambda params: TrainState(jnp.int32(0), params, optimizer(opt).init(params)),
+    out_shardings=layout(cfg, opt, mesh),
+    donate_argnums=0,
   )
 
 
@@ -112,7 +114,7 @@ def make_train_step(
 
   batch: arrays [B, T]: tokens, positions, segment_ids, weights (summing to one over the batch) and
   what the loss reads. With M microbatches the gradients of B / M rows at a time are added up: the
-  same sum. metrics: float32 scalars: loss, entropy, grad_norm (before the clip), and the loss's own.
+  same sum. metrics, float32: loss, entropy, grad_norm (before the clip), and the loss's own.
   """
 
   def objective(params, batch, temperature):

@@ -57,7 +57,8 @@ class Data(NamedTuple):
   counts: dict  # pool -> {problems, rows, tokens, loss_tokens}
   max_prompt_tokens: int
   max_response_tokens: int  # the stop token included
-  versions: dict
+  sources: dict  # path -> SHA-256 of the files that it was made from
+  versions: dict  # of the generator
 
 
 class Packed(NamedTuple):
@@ -87,6 +88,7 @@ def load(folder) -> Data:
     counts=index['counts'],
     max_prompt_tokens=index['max_prompt_tokens'],
     max_response_tokens=index['max_response_tokens'],
+    sources=index['sources'],
     versions=index['versions'],
   )
 

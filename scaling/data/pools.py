@@ -52,6 +52,8 @@ def parse_task(text: str) -> Task:
       name, arguments = node.id, {}
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
       name = node.func.id
+      if None in (item.arg for item in node.keywords):  # **arguments
+        raise ValueError
       arguments = {item.arg: ast.literal_eval(item.value) for item in node.keywords}
     else:
       raise ValueError
@@ -62,7 +64,7 @@ def parse_task(text: str) -> Task:
   known = JSONL_ARGUMENTS if name == 'jsonl' else _arguments(name)
   for argument in arguments:
     if argument not in known:
-      near = difflib.get_close_matches(str(argument), known, n=1)
+      near = difflib.get_close_matches(argument, known, n=1)
       hint = f'did you mean {near[0]}? ' if near else ''
       raise BadInput(
         f'task {name}: no argument {argument!r}: {hint}it takes {", ".join(sorted(known))}'
@@ -118,22 +120,23 @@ def check_spec(spec: DataSpec) -> None:
     raise BadInput('data.pretrain_tasks names tasks and data.pretrain is 0: say how many examples')
 
 
-def spec_hash(spec: DataSpec) -> str:
-  """10 hex digits of what prepared data depends on: the specification, the files that it names, and
-  the version of the generator. Raises BadInput for a task or file that is not there.
+def fingerprints(spec: DataSpec) -> dict[str, str]:
+  """SHA-256 of each file that a specification names, by its path. Raises BadInput for one missing.
+
+  What is prepared is a function of the specification, these, and the generator's version.
   """
-  content = [list(spec), versions()]
-  for text in dict.fromkeys((spec.task, *spec.pretrain_tasks)):
-    task = parse_task(text)
-    for argument in ('path', 'test_path'):
-      if task.name == 'jsonl' and argument in task.arguments:
-        content.append(hashlib.sha256(_read(task.arguments[argument])).hexdigest())
-  return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
+  found = {}
+  for text in (spec.task, *spec.pretrain_tasks):
+    if text.strip().startswith('jsonl'):  # the others name no file
+      arguments = parse_task(text).arguments
+      for path in (arguments[name] for name in ('path', 'test_path') if name in arguments):
+        found[path] = hashlib.sha256(_read(path)).hexdigest()
+  return found
 
 
 def versions() -> dict:
-  """What besides the specification decides what is drawn."""
-  return {'reasoning-gym': importlib.metadata.version('reasoning-gym'), 'data': '1'}
+  """The version of the generator, which decides what is drawn."""
+  return {'reasoning-gym': importlib.metadata.version('reasoning-gym')}
 
 
 def _arguments(name: str) -> list[str]:

@@ -45,12 +45,12 @@ def _products(metadata: dict) -> list[str]:
   """a * bc -> ['a*c=u', 'a*b0=v', 'u+v=w']: long multiplication, a factor at a time."""
   factors = [int(factor) for factor in metadata['expression'].split(' * ')]
   total, steps = factors[0], []
-  for i, factor in enumerate(factors[1:], 2):
+  for factor in factors[1:]:
     sign = -1 if factor < 0 else 1
     digits = str(abs(factor))[::-1]
     parts = [sign * int(digit) * 10**place for place, digit in enumerate(digits) if digit != '0']
     if len(parts) < 2:
-      if i < len(factors):
+      if len(factors) > 2:
         steps.append(f'{total}*{factor}={total * factor}')
       total *= factor
       continue

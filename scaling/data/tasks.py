@@ -5,6 +5,7 @@ What it leaves on disk is read by `scaling.data.batches`, which needs neither.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -18,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling.data.batches import PACKED, POOLS, DataSpec, Problem, load
-from scaling.data.pools import Draft, draw, versions
+from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
+from scaling.data.pools import Draft, draw, fingerprints, versions
 from scaling.data.vocab import SPECIAL, STOP, UNKNOWN, VOCABS, Vocab, holders
 from scaling.errors import BadInput
 
@@ -171,9 +172,8 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
   """
   folder = pathlib.Path(folder)
   if (folder / 'data.json').is_file():
-    if load(folder).spec != json.loads(json.dumps(spec._asdict())):
-      raise BadInput(f'{folder}: holds data of another specification: prepare in another folder')
-    return
+    return _check_prepared(spec, load(folder))
+  sources = fingerprints(spec)
   pools = draw(spec, progress)
   vocab = VOCABS[spec.vocab]
   lengths = {
@@ -195,6 +195,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
       'counts': counts,
       'max_prompt_tokens': int(longest[0]),
       'max_response_tokens': int(longest[1]),
+      'sources': sources,
       'versions': versions(),
     }
     (temporary / 'data.json').write_text(json.dumps(index, indent=2) + '\n')
@@ -206,6 +207,16 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
       ) from None
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_prepared(spec: DataSpec, data: Data) -> None:
+  """Raises BadInput where a folder holds other data than these; the files may be gone by now."""
+  if data.spec != json.loads(json.dumps(spec._asdict())):
+    raise BadInput(f'{data.folder}: holds data of another specification: use another workdir')
+  with contextlib.suppress(FileNotFoundError):
+    for path, known in data.sources.items():
+      if hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() != known:
+        raise BadInput(f'{path}: changed since {data.folder} was prepared: use another workdir')
 
 
 def _write_rows(spec: DataSpec, pools, folder: pathlib.Path, counts: dict, progress) -> None:

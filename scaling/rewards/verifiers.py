@@ -34,7 +34,6 @@ ADMITTED = {
   'lcm': Admitted('number', 'compares strings'),
   'leg_counting': Admitted('number', 'compares strings'),
   'letter_counting': Admitted('number', 'compares strings'),
-  'number_sequence': Admitted('number', 'compares strings'),
   'number_sorting': Admitted(
     'list', 'compares json.loads(text); eval is for an answer of its own that is not JSON: ours is'
   ),

@@ -78,9 +78,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
 
   with board:
     while update < recipe['stop']:
-      chosen = [
-        problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))
-      ]
+      chosen = [problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))]
       prompts, lengths, hashes = batches.encode_prompts(chosen, vocab, S)
       drawn = jax.device_get(
         sample(state.params, prompts, lengths, hashes, key, update, 0, temperature)
@@ -147,4 +145,3 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     seconds=cell['seconds'] + meta['seconds'],
   )
   stages.finish(setting, stage, cell, path, meta)
-

@@ -1,4 +1,4 @@
-"""Stage `sample`: the rollout bank of one model on the fixed test problems, and what it measures."""
+"""Stage `sample`: the rollout bank of one model on the fixed test problems, and its measures."""
 
 import jax
 import numpy as np
@@ -46,9 +46,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       drawn = jax.device_get(
         sample(params, prompts, lengths, hashes, key, 0, s, recipe['temperature'])
       )
-      table = bank.rows(
-        stage.id, cfg, part, data.vocab, drawn, s, recipe['n'], recipe['temperature']
-      )
+      table = bank.rows(stage.id, cfg, part, data.vocab, drawn, s, recipe['temperature'])
       bank.write(where, p, s, table)
     else:
       table = bank.read_shard(where, p, s, columns=['length'])

@@ -48,7 +48,9 @@ STREAMS = {'init': 0, 'batches': 1, 'rollouts': 2, 'evaluation': 3}  # of a seed
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
   """A stage with its id."""
   text = json.dumps([kind, parent, recipe], sort_keys=True)
-  return Stage(f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:10]}', kind, parent, label, recipe)
+  return Stage(
+    f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:10]}', kind, parent, label, recipe
+  )
 
 
 def folder(workdir: Path, stage_id: str) -> Path:
@@ -111,16 +113,14 @@ def save(setting: Setting, stage: Stage, state, meta: dict, curve: list[dict]) -
   """A checkpoint, and first the training curve up to it: a resumed run cuts the curve back."""
   where = folder(setting.workdir, stage.id)
   files.write_table(where / 'metrics.parquet', pd.DataFrame(curve))
+  meta = meta | {'curve_rows': len(curve)}
   checkpoint.save(where / 'checkpoints', int(state.step), state, meta)
 
 
-def read_curve(setting: Setting, stage: Stage, step: int) -> list[dict]:
-  """The training curve of the steps before `step`."""
-  path = folder(setting.workdir, stage.id) / 'metrics.parquet'
-  if not path.exists():
-    return []
-  table = pd.read_parquet(path)
-  return table[table['step'] < step].to_dict('records') if len(table) else []
+def _read_curve(setting: Setting, stage: Stage, rows: int) -> list[dict]:
+  """The training curve as it stood at the checkpoint; what was written after it is dropped."""
+  table = pd.read_parquet(folder(setting.workdir, stage.id) / 'metrics.parquet')
+  return table.head(rows).to_dict('records')
 
 
 def stopwatch(meta: dict) -> Callable[[], float]:
@@ -139,14 +139,14 @@ def begin(setting: Setting, stage: Stage):
   own = restore(setting.workdir, stage.id, stage.recipe, setting.mesh)
   if own is not None:
     state, meta = own
-    return state, meta, read_curve(setting, stage, int(state.step))
+    return state, meta, _read_curve(setting, stage, meta['curve_rows'])
   meta = {'ledger': compute.empty(), 'seconds': 0.0}
   if stage.parent is None:
     init = train_step.make_init(cfg, opt, setting.mesh)
     return init(key(stage.recipe['seed'], 'init')), meta, []
   state, _ = restore(setting.workdir, stage.parent, stage.recipe, setting.mesh)
   if stage.recipe['start'] == 0:
-    state = train_step.make_restart(opt)(state.params)
+    state = train_step.make_restart(cfg, opt, setting.mesh)(state.params)
   return state, meta, []
 
 

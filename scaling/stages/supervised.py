@@ -1,4 +1,4 @@
-"""Stages `pretrain` and `sft`: next-token loss on packed rows, from one step of a branch to another.
+"""Stages `pretrain` and `sft`: next-token loss on packed rows, from one step to another.
 
 A sweep of token budgets is one trunk at constant rate, cut into segments, and for each budget a
 branch that leaves the trunk and decays. A segment and a branch are the same stage: steps `start` to
@@ -43,7 +43,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     row = {name: float(value) for name, value in pending.items()}
     row['step'] = int(row['step'])
     if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
-      raise stages.NonFinite(f'step {row["step"]}: loss {row["loss"]}, grad norm {row["grad_norm"]}')
+      raise stages.NonFinite(
+        f'step {row["step"]}: loss {row["loss"]}, grad norm {row["grad_norm"]}'
+      )
     curve.append(row)
     if row['step'] % 10 == 0:
       for name in ('loss', 'grad_norm', 'learning_rate'):

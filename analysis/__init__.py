@@ -1,0 +1,5 @@
+"""Estimators, laws, frontier, figures and report over a workdir's records and rollout banks."""
+
+from analysis.tables import counts, load, load_bank
+
+__all__ = ['counts', 'load', 'load_bank']

@@ -1,0 +1,258 @@
+"""What a study found, in sentences computed from its numbers.
+
+Each compares two numbers and can come out either way: better, worse, or no change beyond noise.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from analysis import frontier, readings
+from analysis.interpret import Reading
+from analysis.readings import verdict
+from analysis.style import flops, human, percent, points, signed
+
+
+def main(reading: Reading, queries: float | None = None) -> list[str]:
+  """The main findings, in the order of the report."""
+  lines = loss(reading) + coverage(reading) + rl(reading) + joint(reading)
+  if reading.quality is not None:
+    queries = queries or frontier.default_queries(reading.quality)
+    measured = frontier.measured(reading.quality, queries, 'sunk')
+    best = frontier.best_at(measured, frontier.default_budgets(measured.table))
+    lines += best_split(measured, best)
+  return lines + ledger(reading)
+
+
+def loss(reading: Reading) -> list[str]:
+  """Does held-out loss fall with tokens, and with size; does the law predict the held-out point."""
+  losses = reading.losses
+  if losses.empty:
+    return []
+  lines = []
+  by_tokens = readings.loss_changes(losses, 'tokens')
+  if not by_tokens.empty:
+    last = by_tokens.sort_values('params_non_embedding').iloc[-1]
+    lines.append(
+      f'More SFT tokens: held-out loss {_tally(by_tokens, "size", "falls", "rises")}; '
+      f'{last["model"]} goes from {last["from"]:.3f} to {last["to"]:.3f} nats per response token '
+      f'from {human(last["first"])} to {human(last["last"])} tokens '
+      f'({_signed_interval(last, 3)}).'
+    )
+  by_size = readings.loss_changes(losses, 'params_non_embedding')
+  if not by_size.empty:
+    last = by_size.sort_values('tokens').iloc[-1]
+    lines.append(
+      f'Larger models: held-out loss {_tally(by_size, "SFT budget", "falls", "rises")}; at '
+      f'{human(last["tokens"])} SFT tokens it goes from {last["from"]:.3f} to {last["to"]:.3f} '
+      f'from {human(last["first"])} to {human(last["last"])} parameters '
+      f'({_signed_interval(last, 3)}).'
+    )
+  law = reading.loss_fit
+  if law is not None and law.holdout_error is not None:
+    held = losses[losses['held_out']].iloc[0]
+    lines.append(
+      f'The loss law, fitted without {held["model"]} at {human(held["tokens"])} tokens, misses '
+      f'that loss by {percent(law.holdout_error)}; the nearest measured point misses it by '
+      f'{percent(law.baseline_error)}, so the law is '
+      f'{_better(law.holdout_error, law.baseline_error)}.'
+    )
+  return lines
+
+
+def coverage(reading: Reading) -> list[str]:
+  """How pass@k rises with k, and how well the coverage laws predict the largest k."""
+  table = reading.coverage
+  if table.empty or not {'a', 'beta_predicted'} <= set(table):
+    return []
+  tested = table.dropna(subset=['a', 'beta_predicted'])
+  if tested.empty:
+    return []
+  K = int(tested['K'].iloc[0])
+  small = max(k for k in frontier.default_ks(int(tested['n'].min())) if 4 * k <= K)
+  error = {
+    name: float(np.sqrt(np.mean((tested[name] - tested['measured']) ** 2)))
+    for name in ('power_predicted', 'beta_predicted', 'naive')
+  }
+  best = min(error['power_predicted'], error['beta_predicted'])
+  exponents = tested['b']
+  return [
+    f'Coverage: −log pass@k = a k^−b fitted on k ≤ {small} misses pass@{K} by '
+    f'{100 * error["power_predicted"]:.1f} points (RMSE over {len(tested)} banks), a beta-binomial '
+    f'on all samples by {100 * error["beta_predicted"]:.1f}; taking pass@{small} for it misses by '
+    f'{100 * error["naive"]:.1f}, so the better law is {_better(best, error["naive"])}. '
+    f'b runs from {exponents.min():.2f} to {exponents.max():.2f}.'
+  ]
+
+
+def rl(reading: Reading) -> list[str]:
+  """RL's change of pass@1 over every SFT parent, and of the oracle at the largest k."""
+  changes = reading.changes
+  if changes.empty:
+    return []
+  last = readings.last_changes(changes)
+  once, K = last[last['k'] == 1], int(last['k'].max())
+  many = changes['pretrain_tokens'].nunique() > 1
+  each = '; '.join(
+    f'{readings.group_name(row, many)} after {human(row["sft_tokens"])} SFT tokens '
+    f'{points(row["change"])} ({signed(row["change_low"])} to {signed(row["change_high"])})'
+    for _, row in once.iterrows()
+  )
+  lines = [
+    f"RL, at each run's last update: pass@1 "
+    f'{_tally(once, "SFT parent", "falls", "rises", "change", "over")} '
+    f'(95 %, paired by problem): {each}.'
+  ]
+  votes = last[last['k'] == K]
+  if K > 1:
+    lines.append(
+      f"Over the same parents RL's majority@{K} "
+      f'{_tally(votes, "parent", "falls", "rises", "change", "over")}, and pass@{K}, '
+      f'the oracle, '
+      f'{_tally(votes, "parent", "falls", "rises", "oracle_change", "over")}.'
+    )
+  return lines
+
+
+def joint(reading: Reading) -> list[str]:
+  """The joint law's error on the held-out corner, beside the baseline's and the marginals'."""
+  corner = reading.heldout
+  if corner is None:
+    return []
+  law, naive = corner.error['joint'], corner.error['naive']
+  marginal = min((m for m in corner.error if m.startswith('marginal')), key=corner.error.get)
+  ks = sorted(corner.table['k'].unique())
+  unscored = (
+    f' ({corner.unscored_cells} RL cells there not scored: no fitted cell had RL)'
+    if corner.unscored_cells
+    else ''
+  )
+  return [
+    f'Joint law: fitted to {corner.fitted_cells} cells below the largest size and the largest SFT '
+    f'budget, it misses pass@k of the {corner.heldout_cells} cells at both{unscored} by '
+    f'{100 * law:.1f} points on average (k = {ks[0]:.0f} to {ks[-1]:.0f}); the naive baseline, the '
+    f'nearest fitted cell, by {100 * naive:.1f}, so the law is {_better(law, naive)}; the best '
+    f'law of one k at a time ({marginal.removeprefix("marginal_")}) by '
+    f'{100 * corner.error[marginal]:.1f}, so the joint law is '
+    f'{_better(law, corner.error[marginal])} than it.'
+  ]
+
+
+def law_split(law_best: pd.DataFrame) -> list[str]:
+  """What the law of majority@k would buy with each budget, and whether that is extrapolated."""
+  said = []
+  for _, row in law_best[~law_best['inside'].astype(bool)].iterrows():
+    if row['affordable']:
+      mark = ', extrapolated' if row['extrapolated'] else ''
+      rl_words = f'{flops(row["rl_flops"])} of RL' if row['rl_flops'] else 'no RL'
+      said.append(
+        f'{flops(row["budget"])}: {human(row["params_non_embedding"])} parameters, '
+        f'{human(row["sft_tokens"])} SFT tokens, {rl_words}, k = {row["k"]:.0f} '
+        f'({percent(row["quality"], 0)}, {percent(row["low"], 0)} to {percent(row["high"], 0)}'
+        f'{mark})'
+      )
+  return ['The law of majority@k would choose: ' + '; '.join(said) + '.'] if said else []
+
+
+def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
+  """For each budget, what the best split was and what it scores on problems not chosen on."""
+  lines = []
+  for _, row in best.iterrows():
+    if not row['affordable']:
+      lines.append(f'{flops(row["budget"])} buys none of the measured splits.')
+      continue
+    shares = ', '.join(
+      f'{100 * row[f"share_{stage}"]:.0f} % {stage}'
+      for stage in frontier.STAGES
+      if stage != 'pretrain' or measured.pretraining == 'counted'
+    )
+    lines.append(
+      f'Best split of {flops(row["budget"])} for {human(measured.queries)} queries (pretraining '
+      f'{measured.pretraining}): {split_words(row)}; {percent(row["quality"])} solved '
+      f'(95 % {percent(row["low"])} to {percent(row["high"])}) on problems it was not chosen on; '
+      f'spent on {shares}.'
+    )
+  return lines
+
+
+def split_words(row, short: bool = False) -> str:
+  """'150k, 1.6M SFT tokens, 80 RL updates, majority of 4'."""
+  if not row['affordable']:
+    return 'nothing affordable'
+  updates, k = int(row['rl_updates']), int(row['k'])
+  if short:
+    rl_words = f'\n{updates} RL updates, ' if updates else '\nno RL, '
+    return f'{row["model"]}, {human(row["sft_tokens"])} SFT{rl_words}k = {k}'
+  rl_words = f'{updates} RL updates' if updates else 'no RL'
+  vote = f'majority of {k}' if k > 1 else '1 sample'
+  return f'{row["model"]}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
+
+
+def largest_share(best: pd.DataFrame, pretraining: str) -> str:
+  """What the best splits spend most on, from the smallest budget to the largest."""
+  rows = best[best['affordable'] > 0]
+  if rows.empty:
+    return f'With pretraining {pretraining}, no budget buys a measured split.'
+  first, last = rows.iloc[0], rows.iloc[-1]
+  name = lambda row: max(frontier.STAGES, key=lambda stage: row[f'share_{stage}'])
+  return (
+    f'With pretraining {pretraining}, the best split of {flops(first["budget"])} spends most on '
+    f'{name(first)} ({percent(first["share_" + name(first)], 0)}), that of '
+    f'{flops(last["budget"])} on {name(last)} ({percent(last["share_" + name(last)], 0)}); '
+    f'halves of the problems chose the split shown '
+    f'{percent(rows["agreement"].min(), 0)} of the time or more.'
+  )
+
+
+def ledger(reading: Reading) -> list[str]:
+  """Totals by kind and by stage, and what the shared trunks saved."""
+  totals = readings.ledger_totals(reading.study)
+  if totals.empty:
+    return []
+  total = totals['model'].sum()
+  by_stage = totals.groupby('stage_kind')['model'].sum()
+  by_kind = totals.groupby('kind')['model'].sum()
+  order = [s for s in ('pretrain', 'sft', 'rl', 'sample') if s in by_stage]
+  stages = ', '.join(f'{percent(by_stage[s] / total, 0)} {s}' for s in order)
+  kinds = ', '.join(
+    f'{flops(by_kind[k])} {k.replace("_", " ")}' for k in by_kind.sort_values(ascending=False).index
+  )
+  line = f'The ledger: {flops(total)} of model FLOPs ({stages}; {kinds})'
+  executed = totals['executed'].sum()
+  if executed > 0:
+    line += f'; the program executed {flops(executed)}, {executed / total:.2f} times that'
+  lines = [line + '.']
+  shared = reading.study.plan.get('shared') or {}
+  planned, alone = shared.get('flops_planned'), shared.get('flops_independent')
+  if planned and alone:
+    saved = 1 - planned / alone
+    what = f'saved {percent(saved, 0)}' if saved > 0 else 'saved nothing'
+    lines.append(
+      f'Sharing trunks and banks {what}: {flops(planned)} planned against {flops(alone)} for '
+      'independent runs.'
+    )
+  return lines
+
+
+def _tally(rows, noun, down, up, change='', at='at') -> str:
+  """'falls at 2 of 3 sizes, no change beyond noise at 1'. `change`: before '_low' and '_high'."""
+  low, high = (f'{change}_low', f'{change}_high') if change else ('low', 'high')
+  tally = Counter(verdict(row[low], row[high], up, down) for _, row in rows.iterrows())
+  order = sorted(tally, key=lambda word: -tally[word])
+  total = len(rows)
+  said = [f'{order[0]} {at} {tally[order[0]]} of {total} {noun if total == 1 else noun + "s"}']
+  return ', '.join(said + [f'{word} {at} {tally[word]}' for word in order[1:]])
+
+
+def _better(error, baseline):
+  if np.isclose(error, baseline, rtol=0.05):
+    return 'no better and no worse'
+  if error < baseline:
+    return f'{baseline / error:.1f} times better'
+  return f'{error / baseline:.1f} times worse'
+
+
+def _signed_interval(row, digits):
+  text = f'{row["change"]:+.{digits}f}, 95 % {row["low"]:+.{digits}f} to {row["high"]:+.{digits}f}'
+  return text.replace('-', '−')

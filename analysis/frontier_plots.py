@@ -1,0 +1,187 @@
+"""The figures of compute: the frontier, the best splits, the ledger. `plots` has the others."""
+
+import numpy as np
+
+from analysis import findings, frontier, readings, style
+from analysis.frontier import Measured
+from analysis.interpret import Reading
+from analysis.style import ACCENT, INK, MUTED, Drawing, flops, human
+
+
+@style.styled
+def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing | None:
+  """Quality against total FLOPs: measured points, deployable frontier, oracle bound, the law."""
+  if reading.quality is None:
+    return None
+  queries = queries or frontier.default_queries(reading.quality)
+  measured = frontier.measured(reading.quality, queries, 'sunk')
+  table = measured.table
+  budgets = frontier.default_budgets(table)
+  best = frontier.best_at(measured, budgets)
+  figure, axes = style.new(width=7.4, height=4.4)
+  colours = style.ramp(sorted(table['params_non_embedding'].unique()))
+  for size, rows in table.groupby('params_non_embedding'):
+    axes.plot(
+      rows['total_flops'],
+      rows['quality'],
+      'o',
+      ms=3.5,
+      color=colours[size],
+      alpha=0.55,
+      mew=0,
+      label=f'majority@k of {rows["model"].iloc[0]}',
+    )
+  oracle = frontier.pareto(table, 'oracle')
+  axes.step(
+    oracle['total_flops'],
+    oracle['oracle'],
+    where='post',
+    color=MUTED,
+    lw=1.2,
+    ls='--',
+    label='oracle pass@k: the upper bound',
+  )
+  hull = frontier.pareto(table)
+  axes.step(
+    hull['total_flops'],
+    hull['quality'],
+    where='post',
+    color=INK,
+    label='majority@k: best measured (optimistic)',
+  )
+  axes.fill_between(
+    hull['total_flops'],
+    hull['quality_low'],
+    hull['quality_high'],
+    step='post',
+    color=INK,
+    alpha=0.10,
+    lw=0,
+  )
+  caption = findings.best_split(measured, best)
+  if reading.majority is not None:
+    span = np.geomspace(table['total_flops'].min(), table['total_flops'].max(), 60)
+    line = frontier.predicted(reading.majority, reading.quality, queries, span)
+    line = line[line['inside'].astype(bool) & (line['affordable'] > 0)]
+    axes.plot(line['budget'], line['quality'], color='#0072b2', label='majority@k by its law')
+    axes.fill_between(line['budget'], line['low'], line['high'], color='#0072b2', alpha=0.13, lw=0)
+    law_best = frontier.predicted(reading.majority, reading.quality, queries, budgets)
+    caption += findings.law_split(law_best)
+  bars = np.maximum([best['quality'] - best['low'], best['high'] - best['quality']], 0)
+  axes.errorbar(
+    best['budget'],
+    best['quality'],
+    bars,
+    ls='none',
+    marker='D',
+    ms=6,
+    color=ACCENT,
+    mec='white',
+    zorder=4,
+    label='chosen on half of the problems, scored on the rest',
+  )
+  chosen = best[best['affordable'] > 0]
+  for i, (_, row) in enumerate(chosen.iterrows()):
+    axes.plot([row['budget']] * 2, [row['quality'], 1.05], color=ACCENT, lw=0.7, ls=':')
+    axes.text(
+      row['budget'],
+      1.06,
+      findings.split_words(row, short=True),
+      ha='right' if i == len(chosen) - 1 else 'center',
+      va='bottom',
+      fontsize=7.5,
+      color=ACCENT,
+    )
+  style.log_axis(axes.xaxis, table['total_flops'].min(), table['total_flops'].max(), 'FLOP')
+  style.percent_axis(axes.yaxis)
+  axes.set_ylim(0, 1.22)
+  axes.set_yticks(np.linspace(0, 1, 6))
+  axes.set_xlabel(f'total FLOPs: SFT + RL + {human(queries)} queries (pretraining sunk)')
+  axes.set_ylabel('quality on held-out problems')
+  axes.set_title(f'n = {int(table["problems"].iloc[0])} problems; {len(table)} measured splits')
+  figure.legend(loc='outside upper left', ncols=2)
+  title = 'The frontier: quality against total compute'
+  return Drawing('frontier', title, figure, ' '.join(caption))
+
+
+@style.styled
+def split_figure(reading: Reading, queries: float | None = None) -> Drawing | None:
+  """How the best split of each budget divides its compute, pretraining sunk and counted."""
+  if reading.quality is None:
+    return None
+  queries = queries or frontier.default_queries(reading.quality)
+  figure, panels = style.new(1, 2, width=8.4, height=3.6, sharex=True)
+  said = []
+  for axes, pretraining in zip(panels, ('sunk', 'counted')):
+    measured = frontier.measured(reading.quality, queries, pretraining)
+    best = frontier.best_at(measured, frontier.default_budgets(measured.table))
+    _split_bars(axes, measured, best)
+    said.append(findings.largest_share(best, pretraining))
+  panels[0].set_ylabel('budget')
+  handles, labels = panels[1].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside lower center', ncols=4)
+  title = f'The best split of three budgets, {human(queries)} queries'
+  return Drawing('splits', title, figure, ' '.join(said))
+
+
+def _split_bars(axes, measured: Measured, best):
+  rows = np.arange(len(best))[::-1]
+  left = np.zeros(len(best))
+  for stage in frontier.STAGES:
+    if stage == 'pretrain' and measured.pretraining == 'sunk':
+      continue
+    share = best[f'share_{stage}'].to_numpy(float)
+    axes.barh(rows, share, 0.5, left=left, color=style.STAGE_COLOURS[stage], label=stage)
+    for row, start, width in zip(rows, left, share):
+      if width > 0.08:
+        axes.text(
+          start + width / 2, row, f'{100 * width:.0f} %', ha='center', va='center', fontsize=8,
+          color='white',
+        )  # fmt: skip
+    left += share
+  for row, (_, split) in zip(rows, best.iterrows()):
+    axes.text(0, row + 0.31, findings.split_words(split), fontsize=7.5, va='bottom', color=INK)
+  axes.set_yticks(rows, [flops(b) for b in best['budget']])
+  axes.set_ylim(-0.5, len(best) - 0.2)
+  axes.grid(visible=False)
+  axes.set_xlim(0, 1)
+  style.percent_axis(axes.xaxis)
+  axes.set_xlabel('share of the compute spent')
+  axes.set_title(f'pretraining {measured.pretraining}')
+
+
+@style.styled
+def ledger_figure(reading: Reading) -> Drawing | None:
+  """FLOPs by stage and kind: what the mathematics needs beside what the program did."""
+  totals = readings.ledger_totals(reading.study)
+  if totals.empty:
+    return None
+  stages = [s for s in ('pretrain', 'sft', 'rl', 'sample') if s in set(totals['stage_kind'])]
+  figure, axes = style.new(width=7.4, height=1.3 + 0.62 * len(stages))
+  rows = {stage: len(stages) - 1 - i for i, stage in enumerate(stages)}
+  for column, offset, alpha in (('model', 0.2, 1.0), ('executed', -0.2, 0.55)):
+    left = dict.fromkeys(stages, 0.0)
+    for kind, colour in style.KIND_COLOURS.items():
+      for _, cell in totals[totals['kind'] == kind].iterrows():
+        stage, value = cell['stage_kind'], float(np.nan_to_num(cell[column]))
+        axes.barh(rows[stage] + offset, value, 0.34, left=left[stage], color=colour, alpha=alpha)
+        left[stage] += value
+    for stage, end in left.items():
+      axes.annotate(
+        f'{flops(end)} {column}',
+        (end, rows[stage] + offset),
+        xytext=(5, 0),
+        textcoords='offset points',
+        va='center',
+        fontsize=7.5,
+        color=INK if column == 'model' else MUTED,
+      )
+  for kind in [k for k in style.KIND_COLOURS if k in set(totals['kind'])]:
+    axes.barh(0, 0, color=style.KIND_COLOURS[kind], label=kind.replace('_', ' '))
+  axes.set_yticks(list(rows.values()), list(rows))
+  axes.margins(x=0.18)
+  axes.xaxis.set_major_formatter(lambda value, _: flops(value) if value else '0')
+  axes.grid(axis='y', visible=False)
+  figure.legend(loc='outside upper left', ncols=4)
+  caption = ' '.join(findings.ledger(reading))
+  return Drawing('ledger', 'The ledger: FLOPs by stage and kind', figure, caption)

@@ -1,0 +1,170 @@
+"""Fits every law that a study's data allow, and says which they do not allow, and why."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import estimators, frontier, readings
+from analysis.errors import BadInput
+from analysis.fit import Fit, fit
+from analysis.frontier import Quality
+from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout
+from analysis.readings import PARENT
+from analysis.tables import CELL, Study
+
+
+class Reading(NamedTuple):
+  """A study, what it says and the laws fitted to it. None or empty: the study has no such data."""
+
+  study: Study
+  quality: Quality | None
+  losses: pd.DataFrame  # readings.losses, with `held_out`
+  loss_fit: Fit | None  # L(N, D), or L(D) for one size; fitted without the held-out rows
+  coverage: pd.DataFrame  # one row a bank: the coverage laws, fitted on small k, tested on the rest
+  changes: pd.DataFrame  # readings.rl_changes
+  rl_fits: dict  # PARENT -> the sigmoid, or the log-linear law where that is not identified
+  joint: JointFit | None  # the beta-binomial law over all cells
+  majority: JointFit | None  # the law of majority@k over all cells
+  heldout: Heldout | None  # the joint law's error on the corner of the study
+  missing: tuple[str, ...]  # a line for each law that needs more data
+
+
+def interpret(study: Study) -> Reading:
+  """All of it. A law that fails for want of data becomes a line of `missing`, never an error."""
+  missing = []
+
+  def attempt(what, function, *args, otherwise=None):
+    try:
+      return function(*args)
+    except BadInput as error:
+      missing.append(f'{what}: {error}')
+      return otherwise
+
+  quality = attempt('coverage, RL, joint law and frontier', frontier.qualities, study)
+  losses = _hold_out_corner(readings.losses(study))
+  loss_fit = attempt('loss law', fit_losses, losses)
+  changes, rl_fits = pd.DataFrame(), {}
+  coverage, joint, majority, corner = pd.DataFrame(), None, None, None
+  if quality is not None:
+    coverage = coverage_fits(study, quality)
+    changes = readings.rl_changes(quality)
+    if changes.empty:
+      missing.append('RL laws: no RL point with its SFT parent on the same problems; add rl stages')
+    else:
+      rl_fits = fit_rl(changes, missing)
+    cells = study.counts[study.counts['sft_tokens'] > 0]
+    clusters = 'seed' if cells['seed'].nunique() > 1 else None
+    ks = tuple(sorted(quality.splits['k'].unique()))
+    if len(quality.splits) < 4 * len(ks):
+      missing.append(f'joint law: {len(quality.splits) // len(ks)} cells with a bank; needs 4')
+    else:
+      joint = attempt('joint law', lambda: fit_joint(cells, clusters=clusters))
+      majority = attempt('law of majority@k', lambda: fit_majority(majority_rows(quality)))
+      corner = attempt('joint law, held out', lambda: heldout(cells, ks, clusters=clusters))
+  return Reading(
+    *(study, quality, losses, loss_fit, coverage, changes, rl_fits),
+    *(joint, majority, corner, tuple(missing)),
+  )
+
+
+def _hold_out_corner(losses):
+  """Holds out the largest size at its largest budget, where there is enough left to fit."""
+  held = np.zeros(len(losses), bool)
+  if losses['params_non_embedding'].nunique() >= 2 and losses['tokens'].nunique() >= 3:
+    largest = losses['params_non_embedding'] == losses['params_non_embedding'].max()
+    held = largest & (losses['tokens'] == losses.loc[largest, 'tokens'].max())
+  return losses.assign(held_out=np.asarray(held, bool))
+
+
+def fit_losses(losses: pd.DataFrame) -> Fit:
+  """L(N, D) = E + A/N^alpha + B/D^beta (2203.15556); L(D) = E + A/D^alpha where there is one size.
+
+  N non-embedding parameters, D SFT tokens. BadInput where there are fewer points than parameters.
+  """
+  if losses.empty:
+    raise BadInput('no finite held-out loss of an SFT checkpoint; measure one at each budget')
+  held = losses['held_out'].to_numpy() if losses['held_out'].any() else None
+  if losses['params_non_embedding'].nunique() > 1:
+    columns = {'N': 'params_non_embedding', 'D': 'tokens', 'L': 'value'}
+    return fit('chinchilla', losses, columns, holdout=held)
+  return fit('power', losses, {'x': 'tokens', 'L': 'value'}, holdout=held)
+
+
+def majority_rows(quality: Quality) -> pd.DataFrame:
+  """majority@k of every split, the mean over seeds, as `fit_majority` takes it."""
+  by_problem = np.nanmean(quality.majority, axis=1)
+  rows = quality.splits.assign(
+    value=by_problem.mean(1), stderr=by_problem.std(1, ddof=1) / np.sqrt(by_problem.shape[1])
+  )
+  return rows[rows['sft_tokens'] > 0].reset_index(drop=True)
+
+
+def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:
+  """pass@1 against RL FLOPs of each parent, the last point held out.
+
+  The sigmoid of 2510.13786 with R_0 at the parent's own pass@1; the log-linear law where the
+  sigmoid's ceiling and middle are not identified. What fails adds a line to `missing`.
+  """
+  fits, failed = {}, []
+  once = changes[changes['k'] == 1]
+  for key, points in once.groupby(PARENT):
+    points = points.sort_values('rl_flops')
+    held = (points['rl_flops'] == points['rl_flops'].max()).to_numpy()
+    try:
+      columns = {'C': 'rl_flops', 'R': 'value'}
+      fixed = {'R_0': float(points['parent'].iloc[0])}
+      held = held if len(points) > 4 else None
+      found = fit('sigmoid', points, columns, loss='squares', fixed=fixed, holdout=held)
+      if any(name in found.unidentified for name in ('A', 'C_mid')):
+        columns = {'x': 'rl_flops', 'y': 'value'}
+        found = fit('log_linear', points, columns, loss='squares', holdout=held)
+      fits[key] = found
+    except BadInput as error:
+      failed.append(f'{key[0]} at {key[2]:.3g} SFT tokens ({error})')
+  if failed:
+    missing.append(f'RL law from {len(failed)} parents: {failed[0]}')
+  return fits
+
+
+def coverage_fits(study: Study, quality: Quality) -> pd.DataFrame:
+  """The two coverage laws for each bank, fitted without the largest k, which they then predict.
+
+  beta-binomial: maximum likelihood on (c, n), no k in it. Power law of -log pass@k (2407.21787):
+  least squares of log(-log pass@k) on log k over k <= K/4; a, b with b's 95 % interval over
+  resampled problems. `measured` is pass@K, K the largest k; `naive` is pass at K/4.
+  """
+  ks = sorted(quality.splits['k'].unique())
+  rows = []
+  for bank, cell in study.counts.groupby('bank'):
+    n, c = cell['n'].to_numpy(), cell['c'].to_numpy()
+    row = cell.iloc[0][[*CELL, 'params_non_embedding', 'rl_flops']].to_dict() | {'bank': bank}
+    row |= {'problems': len(cell), 'n': int(n.min()), 'K': ks[-1]}
+    passes = np.array([estimators.pass_at_k(n, c, k) for k in ks])  # [K, P]
+    row['measured'] = passes[-1].mean()
+    if 0 < c.sum() < n.sum():
+      row['alpha'], row['beta'] = estimators.fit_beta_binomial(c, n)
+      row['beta_predicted'] = float(
+        estimators.coverage_from_beta(row['alpha'], row['beta'], ks[-1])
+      )
+      row |= _power_coverage(passes, ks)
+    rows.append(row)
+  table = pd.DataFrame(rows)
+  return table.sort_values(['params_non_embedding', *CELL], ignore_index=True)
+
+
+def _power_coverage(passes, ks):
+  small = [i for i, k in enumerate(ks) if 4 * k <= ks[-1]]
+  if len(small) < 2:
+    return {}
+  weights = frontier.resamples(1, passes.shape[1], 200, seed=0)[1] / passes.shape[1]
+  curves = np.concatenate([passes.mean(1)[None], weights @ passes.T])[:, small]
+  with np.errstate(divide='ignore', invalid='ignore'):
+    y = np.log(-np.log(np.clip(curves, 1e-12, 1 - 1e-12)))
+  x = np.log(np.array(ks)[small])
+  slope = ((y - y.mean(1, keepdims=True)) * (x - x.mean())).sum(1) / ((x - x.mean()) ** 2).sum()
+  a = np.exp(y.mean(1) - slope * x.mean())
+  low, high = np.quantile(-slope[1:], [0.025, 0.975])
+  predicted = np.exp(-a[0] * ks[-1] ** slope[0])
+  row = {'a': a[0], 'b': -slope[0], 'b_low': low, 'b_high': high}
+  return row | {'power_predicted': predicted, 'naive': passes[small[-1]].mean()}

@@ -1,0 +1,276 @@
+"""The figures of a report. Each is a Drawing: what it shows is in its caption, from the numbers."""
+
+import numpy as np
+import pandas as pd
+
+from analysis import estimators, findings, frontier, readings, style
+from analysis.fit import predict, predict_interval
+from analysis.frontier_plots import frontier_figure, ledger_figure, split_figure
+from analysis.interpret import Reading
+from analysis.joint import predict_pass_at_k
+from analysis.laws import coverage
+from analysis.readings import PARENT
+from analysis.style import ACCENT, INK, MUTED, Drawing, human
+
+METHODS = {
+  'joint': 'joint law',
+  'naive': 'nearest cell (naive)',
+  'marginal_logit': 'logit law,\none for each k',
+  'marginal_power': 'power law,\none for each k',
+}
+SOLID = {'marker': 'o', 'markeredgecolor': 'white', 'markeredgewidth': 0.8}
+
+
+def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]:
+  """Every figure that the study has data for, in the order of the report."""
+  drawings = [loss_figure(reading), coverage_figure(reading), rl_figure(reading)]
+  drawings += [joint_figure(reading), frontier_figure(reading, queries)]
+  drawings += [split_figure(reading, queries), ledger_figure(reading)]
+  return [drawing for drawing in drawings if drawing is not None]
+
+
+@style.styled
+def loss_figure(reading: Reading) -> Drawing | None:
+  """Held-out loss against SFT tokens by size, with the fitted law and the held-out point ringed."""
+  losses, law = reading.losses, reading.loss_fit
+  if losses.empty:
+    return None
+  figure, axes = style.new(width=7.0, height=4.0)
+  colours = style.ramp(losses['params_non_embedding'].unique())
+  ends = []
+  for key, cells in losses.groupby(['params_non_embedding', 'pretrain_tokens'], sort=True):
+    cells, colour = cells.sort_values('tokens'), colours[key[0]]
+    x, y = cells['tokens'], cells['value']
+    axes.errorbar(x, y, 1.96 * cells['stderr'], ls='none', color=colour, **SOLID, zorder=3)
+    if law is not None:
+      grid = pd.DataFrame({'tokens': np.geomspace(x.min(), x.max(), 60)})
+      grid['params_non_embedding'] = key[0]
+      axes.plot(grid['tokens'], predict(law, grid), color=colour, lw=1.4)
+      low, high = predict_interval(law, grid)
+      axes.fill_between(grid['tokens'], low, high, color=colour, alpha=0.12, lw=0)
+    else:
+      axes.plot(x, y, color=colour, lw=1, alpha=0.5)
+    name = readings.group_name(cells.iloc[-1], losses['pretrain_tokens'].nunique() > 1)
+    ends.append((float(y.iloc[-1]), name, colour))
+  held = losses[losses['held_out']]
+  axes.plot(held['tokens'], held['value'], 'o', ms=12, mfc='none', mec=ACCENT, mew=1.6, zorder=4)
+  for _, point in held.iterrows():
+    axes.annotate(
+      'held out',
+      (point['tokens'], point['value']),
+      xytext=(-12, -12),
+      textcoords='offset points',
+      ha='right',
+      color=ACCENT,
+      fontsize=8,
+    )
+  low, high = losses['value'].min(), losses['value'].max()
+  if high > 5 * low:
+    style.log_axis(axes.yaxis, low, high)
+  tokens = losses['tokens']
+  style.log_axis(axes.xaxis, tokens.min(), tokens.max(), ticks=style.few(tokens))
+  style.label_ends(axes, ends, tokens.max(), offset=12)
+  axes.set_xlabel(losses['axis'].iloc[0])
+  axes.set_ylabel('held-out loss, nats per response token')
+  axes.set_title(f'n = {int(losses["problems"].iloc[0])} held-out problems; labels: model size')
+  return Drawing(
+    'loss', 'Held-out loss against SFT tokens', figure, ' '.join(findings.loss(reading))
+  )
+
+
+@style.styled
+def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
+  """pass@k against k: measured, beta-binomial and power law; one panel a size."""
+  table = reading.coverage
+  if table.empty:
+    return None
+  table = table[table['seed'] == table['seed'].min()]
+  sizes = sorted(table['params_non_embedding'].unique())[-4:]
+  figure, panels = style.new(
+    1, len(sizes), width=2.2 + 2.6 * len(sizes), height=3.7, sharey=True, squeeze=False
+  )
+  tokens = sorted(table['sft_tokens'].unique())
+  shown = [
+    tokens[i] for i in np.unique(np.linspace(0, len(tokens) - 1, budgets).round().astype(int))
+  ]
+  colours = style.ramp(shown)
+  counts = {bank: cell for bank, cell in reading.study.counts.groupby('bank')}
+  handles, K = {}, int(table['K'].max())
+  for axes, size in zip(panels[0], sizes):
+    cells = table[(table['params_non_embedding'] == size) & table['sft_tokens'].isin(shown)]
+    for _, cell in cells[cells['rl_updates'] == 0].iterrows():
+      label = f'SFT {human(cell["sft_tokens"])}'
+      handles[label] = _coverage_curve(
+        axes, cell, counts[cell['bank']], colours[cell['sft_tokens']]
+      )
+    after = cells[cells['rl_updates'] > 0].sort_values(['sft_tokens', 'rl_updates'])
+    if not after.empty:
+      cell, label = after.iloc[-1], 'the largest SFT, then RL'
+      handles[label] = _coverage_curve(axes, cell, counts[cell['bank']], ACCENT)
+    style.log_axis(axes.xaxis, 1, K, ticks=style.few(frontier.default_ks(4 * K)), base=2)
+    style.percent_axis(axes.yaxis)
+    axes.set_title(f'{cells["model"].iloc[0]}')
+    axes.set_xlabel('k samples')
+    axes.set_ylim(0, 1.02)
+  panels[0][0].set_ylabel('pass@k (oracle)')
+  first = table.iloc[0]
+  figure.suptitle(
+    f'n = {int(first["problems"])} problems × {int(first["n"])} samples; points: measured, 95 %; '
+    'solid: beta-binomial; dotted: exp(−a k^−b)',
+    fontsize=8.5,
+    color=MUTED,
+    x=0.01,
+    ha='left',
+  )
+  figure.legend(
+    handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4)
+  )
+  caption = ' '.join(findings.coverage(reading))
+  return Drawing('coverage', 'Coverage: pass@k against k', figure, caption)
+
+
+def _coverage_curve(axes, cell, counts, colour):
+  ks = np.array(frontier.default_ks(int(cell['n'])))
+  ks = ks[ks <= cell['K']]
+  passes = np.array([estimators.pass_at_k(counts['n'], counts['c'], k) for k in ks])
+  low, high = estimators.bootstrap_problems(passes.T)
+  y = passes.mean(1)
+  bars = np.maximum([y - low, high - y], 0)
+  axes.errorbar(ks, y, bars, ls='none', color=colour, **SOLID, zorder=3)
+  grid = np.geomspace(1, ks[-1], 50)
+  if np.isfinite(cell.get('alpha', np.nan)):
+    fitted = estimators.coverage_from_beta(cell['alpha'], cell['beta'], grid)
+    axes.plot(grid, fitted, color=colour, lw=1.4)
+  if np.isfinite(cell.get('a', np.nan)):
+    axes.plot(grid, coverage(cell['a'], cell['b'], grid), color=colour, lw=1.2, ls=':')
+  return axes.plot([], [], color=colour, **SOLID)[0]
+
+
+@style.styled
+def rl_figure(reading: Reading) -> Drawing | None:
+  """pass@1 and majority against RL compute for each SFT parent, and the paired change."""
+  changes = reading.changes
+  if changes.empty:
+    return None
+  many = changes['pretrain_tokens'].nunique() > 1
+  keys = list(
+    changes.sort_values(['params_non_embedding', *PARENT[1:]]).groupby(PARENT, sort=False).groups
+  )
+  colours, K = style.ramp(keys), changes['k'].max()
+  figure, (left, right) = style.new(
+    1, 2, width=8.6, height=3.9, gridspec_kw={'width_ratios': [1.25, 1]}
+  )
+  once = changes[changes['k'] == 1]
+  edge = once['rl_flops'].min() / 1.8
+  for key, points in once.groupby(PARENT):
+    points, colour = points.sort_values('rl_flops'), colours[key]
+    x, y = points['rl_flops'], points['value']
+    bars = [y - points['value_low'], points['value_high'] - y]
+    left.errorbar(x, y, bars, ls='none', color=colour, **SOLID, zorder=3)
+    left.plot([edge, x.max()], [points['parent'].iloc[0]] * 2, color=colour, lw=0.8, ls=(0, (4, 3)))
+    vote = changes[(changes['k'] == K) & (changes[PARENT] == list(key)).all(axis=1)]
+    vote = vote.sort_values('rl_flops')
+    left.plot(
+      vote['rl_flops'], vote['value'], 's:', color=colour, mfc='none', ms=4.5, mew=1.1, lw=0.8
+    )
+    law = reading.rl_fits.get(key)
+    if law is not None:
+      column = next(c for name, c in law.columns.items() if name in ('C', 'x'))
+      grid = pd.DataFrame({column: np.geomspace(x.min(), x.max() * 1.15, 60)})
+      left.plot(grid[column], predict(law, grid), color=colour, lw=1.4)
+  style.log_axis(left.xaxis, once['rl_flops'].min(), once['rl_flops'].max(), 'FLOP')
+  style.percent_axis(left.yaxis)
+  left.set_xlabel('RL FLOPs of the path, rollouts included')
+  left.set_title(f'● pass@1   □ majority@{K}   – – SFT parent')
+  left.set_ylabel('share of problems solved')
+  last = readings.last_changes(once)
+  rows = np.arange(len(last))[::-1]
+  for row, (_, point) in zip(rows, last.iterrows()):
+    colour = colours[tuple(point[PARENT])]
+    right.plot([point['change_low'], point['change_high']], [row, row], color=colour, lw=2.2)
+    right.plot(point['change'], row, color=colour, ms=7, **SOLID)
+    right.annotate(
+      style.points(point['change']),
+      (point['change_high'], row),
+      xytext=(6, 0),
+      textcoords='offset points',
+      va='center',
+      fontsize=8,
+    )
+  right.axvline(0, color=INK, lw=0.9)
+  names = [
+    f'{readings.group_name(p, many)}, SFT {human(p["sft_tokens"])}\n{int(p["rl_updates"])} updates'
+    for _, p in last.iterrows()
+  ]
+  right.set_yticks(rows, names, fontsize=8)
+  right.set_ylim(-0.6, len(last) - 0.4)
+  right.margins(x=0.25)
+  style.percent_axis(right.xaxis)
+  right.grid(axis='y', visible=False)
+  right.set_title('change of pass@1 over the SFT parent')
+  right.set_xlabel(f'points, 95 %, paired over n = {int(last["problems"].iloc[0])} problems')
+  return Drawing('rl', 'Reinforcement learning', figure, ' '.join(findings.rl(reading)))
+
+
+@style.styled
+def joint_figure(reading: Reading) -> Drawing | None:
+  """The joint law on the held-out corner beside the naive baseline, and the errors of each law."""
+  corner = reading.heldout
+  if corner is None:
+    return None
+  figure, (left, right) = style.new(
+    1, 2, width=8.2, height=4.0, gridspec_kw={'width_ratios': [1.1, 1]}
+  )
+  table = corner.table
+  left.plot([0, 1], [0, 1], color=MUTED, lw=0.9)
+  if reading.joint is not None:
+    cells = reading.coverage[reading.coverage['sft_tokens'] > 0]
+    where = (cells[c].to_numpy() for c in ('params_non_embedding', 'sft_tokens', 'rl_flops'))
+    inside = predict_pass_at_k(reading.joint, *where, cells['K'].to_numpy())[0]
+    label = 'fitted to all cells (in sample)'
+    left.plot(inside, cells['measured'], 'o', ms=3.5, color=MUTED, alpha=0.6, mew=0, label=label)
+  left.plot(
+    table['naive'],
+    table['measured'],
+    's',
+    mfc='none',
+    color=MUTED,
+    label='held out: nearest cell (naive)',
+  )
+  bars = np.maximum([table['joint'] - table['low'], table['high'] - table['joint']], 0)
+  left.errorbar(
+    table['joint'],
+    table['measured'],
+    xerr=bars,
+    ls='none',
+    color=ACCENT,
+    **SOLID,
+    label='held out: joint law',
+  )
+  for axis in (left.xaxis, left.yaxis):
+    style.percent_axis(axis)
+  left.set_xlim(-0.02, 1.02)
+  left.set_ylim(-0.02, 1.02)
+  left.set_xlabel('predicted pass@k')
+  left.set_ylabel('measured pass@k')
+  left.set_title(f'{corner.heldout_cells} held-out cells, each k')
+  figure.legend(loc='outside upper left', ncols=3)
+  names = sorted(corner.error, key=corner.error.get, reverse=True)
+  colours = [ACCENT if name == 'joint' else MUTED for name in names]
+  right.barh(range(len(names)), [100 * corner.error[name] for name in names], 0.55, color=colours)
+  for row, name in enumerate(names):
+    right.annotate(
+      f'{100 * corner.error[name]:.1f}',
+      (100 * corner.error[name], row),
+      xytext=(4, 0),
+      textcoords='offset points',
+      va='center',
+      fontsize=8,
+    )
+  right.set_yticks(range(len(names)), [METHODS[name] for name in names])
+  right.grid(axis='y', visible=False)
+  right.margins(x=0.15)
+  right.set_xlabel('mean absolute error of pass@k, points')
+  right.set_title('error on the held-out corner')
+  caption = ' '.join(findings.joint(reading))
+  return Drawing('joint', 'The joint law, held out', figure, caption)

@@ -1,0 +1,137 @@
+"""What a study's tables say, before any law: losses, RL's changes, the ledger's totals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis import frontier
+from analysis.frontier import Quality
+from analysis.tables import Study
+
+NO_CHANGE = 'no change beyond noise'
+PARENT = ['model', 'pretrain_tokens', 'sft_tokens']
+
+
+def verdict(low: float, high: float, up: str, down: str) -> str:
+  """The word for an interval of a difference: `up`, `down`, or no change beyond noise."""
+  return up if low > 0 else down
+
+
+def token_column(loss: pd.DataFrame) -> str:
+  """'sft_unique_tokens' where each budget repeats its own unique tokens; else 'sft_tokens'."""
+  if 'sft_unique_tokens' not in loss or (loss['sft_unique_tokens'] >= loss['sft_tokens']).all():
+    return 'sft_tokens'
+  sets = loss.groupby(['seed', 'model', 'pretrain_tokens'])['sft_unique_tokens']
+  return 'sft_unique_tokens' if (sets.nunique() == sets.size()).all() else 'sft_tokens'
+
+
+def losses(study: Study) -> pd.DataFrame:
+  """Held-out loss of the SFT cells, the mean over seeds: PARENT, params, tokens, value, stderr.
+
+  stderr: over held-out problems, and over seeds where that is larger.
+  """
+  rows = study.records
+  rows = rows[(rows['metric'] == 'loss') & (rows['rl_updates'] == 0) & (rows['sft_tokens'] > 0)]
+  rows = rows[np.isfinite(rows['value'])].drop_duplicates([*PARENT, 'seed'])
+  if rows.empty:
+    return pd.DataFrame(columns=[*PARENT, 'params_non_embedding', 'tokens', 'value', 'stderr'])
+  column = token_column(rows)
+  rows = rows.assign(tokens=rows[column].astype(float))
+  result = []
+  for key, cells in rows.groupby(PARENT):
+    within = np.sqrt((cells['stderr'] ** 2).sum()) / len(cells)
+    between = cells['value'].std(ddof=1) / np.sqrt(len(cells)) if len(cells) > 1 else 0.0
+    row = dict(zip(PARENT, key)) | {'seeds': len(cells), 'problems': cells['problems'].iloc[0]}
+    row |= {'params_non_embedding': float(cells['params_non_embedding'].iloc[0])}
+    row |= {'tokens': float(cells['tokens'].mean()), 'value': float(cells['value'].mean())}
+    row |= {'axis': 'SFT tokens' if column == 'sft_tokens' else 'unique SFT tokens'}
+    result.append(row | {'stderr': float(np.fmax(within, between))})
+  return pd.DataFrame(result).sort_values(['params_non_embedding', *PARENT[1:]], ignore_index=True)
+
+
+def loss_changes(loss: pd.DataFrame, along: str) -> pd.DataFrame:
+  """The change of held-out loss from the least to the most `along`, all else equal.
+
+  along 'tokens': one row a model; 'params_non_embedding': one row a budget. low, high: 95 %, as if
+  the two ends were independent (they share their problems, so it is wider than it need be).
+  """
+  by = [c for c in PARENT if c != ('sft_tokens' if along == 'tokens' else 'model')]
+  rows = []
+  for key, cells in loss.groupby(by):
+    cells = cells.sort_values(along)
+    if cells[along].nunique() < 2:
+      continue
+    first, last = cells.iloc[0], cells.iloc[-1]
+    change = last['value'] - first['value']
+    error = 1.96 * np.hypot(first['stderr'], last['stderr'])
+    steps = np.diff(cells['value'])
+    rows.append(
+      dict(zip(by, key))
+      | {'first': first[along], 'last': last[along], 'tokens': last['tokens']}
+      | {'params_non_embedding': last['params_non_embedding'], 'model': last['model']}
+      | {'from': first['value'], 'to': last['value'], 'change': change}
+      | {'low': change - error, 'high': change + error}
+      | {'falling_steps': int((steps < 0).sum()), 'steps': len(steps)}
+    )
+  return pd.DataFrame(rows)
+
+
+def rl_changes(quality: Quality, ks: Sequence[int] | None = None) -> pd.DataFrame:
+  """Every RL point beside the SFT checkpoint it started from, on the same problems.
+
+  One row a (PARENT, rl_updates, k): value and parent (majority@k; k = 1 is pass@1) with their
+  bands, change with its 95 % interval, paired by problem. Also `oracle_change`: of pass@k.
+  """
+  splits = quality.splits.reset_index(drop=True)
+  rows = []
+  for (*_, k), group in splits.groupby([*PARENT, 'k']):
+    base = group[group['rl_updates'] == 0]
+    after = group[group['rl_updates'] > 0].sort_values('rl_updates')
+    if base.empty or after.empty or (ks is not None and k not in ks):
+      continue
+    start = base.index[0]
+    for i, split in after.iterrows():
+      row = split[[*PARENT, 'params_non_embedding', 'rl_updates', 'rl_flops', 'k']].to_dict()
+      row |= {'problems': quality.majority.shape[2], 'seeds': int(split['seeds'])}
+      for name, values in (
+        ('value', quality.majority[i]),
+        ('parent', quality.majority[start]),
+        ('change', quality.majority[i] - quality.majority[start]),
+        ('oracle_change', quality.oracle[i] - quality.oracle[start]),
+      ):
+        row[name] = float(np.nanmean(values))
+        row[f'{name}_low'], row[f'{name}_high'] = band(values)
+      rows.append(row)
+  return pd.DataFrame(rows)
+
+
+def last_changes(changes: pd.DataFrame) -> pd.DataFrame:
+  """The rows of `rl_changes` at each parent's last update, smallest model first."""
+  if changes.empty:
+    return changes
+  last = changes.sort_values('rl_updates').drop_duplicates([*PARENT, 'k'], keep='last')
+  return last.sort_values(['params_non_embedding', *PARENT[1:], 'k'], ignore_index=True)
+
+
+def band(values: np.ndarray) -> tuple[float, float]:
+  """95 % interval of the mean of [S, P]: problems resampled, and seeds where there are several."""
+  values = values[~np.isnan(values).any(axis=1)]
+  weights = frontier.resamples(*values.shape, number=1000, seed=0)
+  draws = frontier.resampled_means(values[None], *weights)[:, 0]
+  low, high = np.nanquantile(draws, [0.025, 0.975])
+  return float(low), float(high)
+
+
+def ledger_totals(study: Study) -> pd.DataFrame:
+  """FLOPs by stage kind and kind of FLOPs over the stages of a study that have ended."""
+  totals = study.ledger.groupby(['stage_kind', 'kind'], as_index=False)[['model', 'executed']].sum()
+  return totals[totals['model'] + totals['executed'] > 0].reset_index(drop=True)
+
+
+def group_name(row, many_pretraining: bool = False) -> str:
+  """'150k' or, where a study has several pretraining budgets, '150k, 2M pretrained'."""
+  from analysis.style import human
+
+  pretrained = f', {human(row["pretrain_tokens"])} pretrained' if many_pretraining else ''
+  return f'{row["model"]}{pretrained}'

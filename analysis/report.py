@@ -1,0 +1,290 @@
+"""Writes report.html of a study: one page that needs nothing else, readable on a phone.
+
+python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5]
+"""
+
+import argparse
+import html
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import findings, plots, tables
+from analysis.errors import BadInput
+from analysis.interpret import Reading, interpret
+from analysis.style import flops, human, percent
+
+DEFINITIONS = {
+  'cell': 'one checkpoint that was measured: a seed, a model size, SFT tokens and RL updates.',
+  'held-out loss': 'mean negative log-likelihood of the gold response, in nats per response token, '
+  'on problems no training stage has seen.',
+  'pass@k': 'the chance that k samples of a problem hold a correct one, the mean over problems: '
+  '1 − C(n−c, k) / C(n, k) from c correct of n drawn. An oracle picks: an upper bound.',
+  'majority@k': 'the chance that a plurality vote of k samples is right, exact over all subsets of '
+  'the n drawn, ties shared; samples without an answer abstain. Deployable.',
+  '95 %': 'intervals resample problems, and seeds where there are several. One seed alone says '
+  'nothing of the run-to-run spread.',
+  'model FLOPs': 'what the mathematics needs, with attention at real lengths; the x-axis. '
+  'Executed FLOPs: what the program did, with padding and recomputation.',
+  'parameters': 'are counted without embeddings, unless said otherwise.',
+  'pretraining sunk, counted': 'whether the total of a split leaves pretraining out or holds it.',
+  'chosen on half': 'the best of many noisy numbers looks better than it is. A split is therefore '
+  'chosen on one half of the problems and scored on the other half, over many halvings.',
+  'not identified': 'the 95 % interval of a parameter reaches its bound or spans a factor above '
+  '1000: these data do not determine it.',
+}
+CSS = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fff; color: #1f2933;
+  font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
+main { max-width: 900px; margin: 0 auto; padding: 28px 20px 60px; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
+h2 { font-size: 1.2rem; margin: 42px 0 10px; padding-top: 14px; border-top: 1px solid #d9dee4; }
+h3 { font-size: 1rem; margin: 26px 0 6px; }
+p, li { max-width: 74ch; }
+.quiet { color: #6b7785; font-size: .9rem; }
+ol.findings { padding-left: 1.3em; } ol.findings li { margin: 0 0 10px; }
+figure { margin: 12px 0 34px; }
+.wide { overflow-x: auto; -webkit-overflow-scrolling: touch; }
+figure img { display: block; width: 100%; min-width: 560px; height: auto; }
+figcaption { font-size: .93rem; max-width: 74ch; margin-top: 6px; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #e7ebef;
+  vertical-align: top; white-space: nowrap; }
+th { font-weight: 600; color: #52606d; }
+pre { font-size: .8rem; line-height: 1.45; background: #f5f7f9; padding: 12px 14px;
+  overflow-x: auto; border-radius: 6px; }
+dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; max-width: 74ch; }
+@media (max-width: 600px) { main { padding: 18px 14px 40px; } h1 { font-size: 1.4rem; } }
+"""
+
+
+def write(workdir, study: str | None = None, queries: float | None = None):
+  """Writes WORKDIR/report.html of a study, the newest if none is named: (path, findings).
+
+  queries: how many the frontier counts the inference of; by default so many that one sample each
+  costs what the median split's training cost. BadInput where there is nothing to read.
+  """
+  reading = interpret(tables.read(workdir, study))
+  page, said = render(reading, queries)
+  path = Path(workdir) / 'report.html'
+  with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
+    file.write(page)
+  os.chmod(file.name, 0o644)
+  os.replace(file.name, path)
+  return path, said
+
+
+def render(reading: Reading, queries: float | None = None) -> tuple[str, list[str]]:
+  """(the page, its main findings)."""
+  study = reading.study
+  said = findings.main(reading, queries)
+  ended = sum(stage['id'] in study.outcomes for stage in study.plan['stages'])
+  total = len(study.plan['stages'])
+  whole = f'{ended} of {total} stages have ended'
+  whole += '.' if ended == total else ': an interrupted study, reported as far as it went.'
+  seeds = ', '.join(str(s) for s in sorted(study.records['seed'].unique()))
+  body = [
+    f'<h1>Post-training scaling: {html.escape(study.name)}</h1>',
+    f'<p class="quiet">Seed {seeds}. {whole}</p>',
+    '<h2>Main findings</h2>',
+    _list(said) if said else '<p>No finding yet: the study has measured too little.</p>',
+  ]
+  if reading.missing:
+    body.append('<p class="quiet">Laws that need more data:</p>')
+    body.append(_list(reading.missing, 'ul', 'quiet'))
+  body.append('<h2>Figures</h2>')
+  body += [drawing._repr_html_() for drawing in plots.all_figures(reading, queries)]
+  body += ['<h2>Laws</h2>', *_laws(reading)]
+  body += ['<h2>Stages</h2>', f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']
+  body += ['<h2>Ledger</h2>', _table(_ledger_table(study))]
+  body += ['<h2>Environment</h2>', _table(_environment(study), header=False)]
+  terms = ''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in DEFINITIONS.items())
+  body += ['<h2>Definitions</h2>', f'<dl>{terms}</dl>']
+  page = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f'<title>{html.escape(study.name)}: post-training scaling</title><style>{CSS}</style></head>'
+    f'<body><main>{"".join(body)}</main></body></html>\n'
+  )
+  return page, said
+
+
+def tree(study: tables.Study) -> str:
+  """The stages as an indented tree: label, id, FLOPs and how each ended."""
+  stages = {stage['id']: stage for stage in study.plan['stages']}
+  lines = []
+  work = study.ledger.groupby('stage')['model'].sum()
+
+  def visit(stage, depth):
+    sid = stage['id']
+    done = study.outcomes.get(sid)
+    outcome = 'not ended' if done is None else done.get('outcome', 'ok')
+    spent = flops(work[sid]) if sid in work else ''
+    name = '  ' * depth + str(stage.get('label') or stage['kind'])
+    lines.append(f'{name:<58} {sid:<20} {spent:>10}  {"" if outcome == "ok" else outcome}'.rstrip())
+    for child in study.plan['stages']:
+      if child.get('parent') == sid:
+        visit(child, depth if child['kind'] == stage['kind'] else depth + 1)
+
+  for stage in study.plan['stages']:
+    if stage.get('parent') not in stages:
+      visit(stage, 0)
+  return '\n'.join(lines)
+
+
+def _laws(reading: Reading) -> list[str]:
+  """Each law's formula, parameters and errors."""
+  parts = []
+  law = reading.loss_fit
+  if law is not None:
+    form = 'L(N, D) = E + A/N^α + B/D^β' if law.law == 'chinchilla' else 'L(D) = E + A/D^α'
+    parts += [
+      f'<h3>Held-out loss: {form}</h3>',
+      f'<p class="quiet">{law.rows} points; {_error_words(law, "of log loss")}</p>',
+      _table(_parameters(law.params, law.intervals, law.unidentified)),
+    ]
+  for key, law in reading.rl_fits.items():
+    form = 'R = R₀ + (A − R₀)/(1 + (C_mid/C)^B), R₀ the parent’s' if law.law == 'sigmoid' else ''
+    form = form or 'R = a + b log C (a sigmoid is not identified by these points)'
+    parts += [
+      f'<h3>RL from {key[0]} after {human(key[2])} SFT tokens: {form}</h3>',
+      f'<p class="quiet">{law.rows} points of one run, which share their history: the intervals '
+      f'are too narrow; {_error_words(law, "of pass@1")}</p>',
+      _table(_parameters(law.params, law.intervals, law.unidentified)),
+    ]
+  if not reading.coverage.empty:
+    parts += [
+      '<h3>Coverage: −log pass@k = a k^−b, and Beta(α, β) over problems</h3>',
+      '<p class="quiet">a, b: least squares on small k; α, β: maximum likelihood on (c, n). '
+      'The last three columns predict the measured pass at the largest k.</p>',
+      _table(_coverage_table(reading.coverage)),
+    ]
+  for name, law in (('pass@k (beta-binomial)', reading.joint), ('majority@k', reading.majority)):
+    if law is not None:
+      params = law.mean | {f'dispersion {term}': v for term, v in law.dispersion.items()}
+      parts += [
+        f'<h3>Joint law of {name}: logit-linear in log N, log D, log(1 + C/C₀)</h3>',
+        f'<p class="quiet">{law.cells} cells; standardised coefficients; misfit '
+        f'{100 * law.misfit:.1f} points (root mean square over cells).</p>',
+        _table(_parameters(params, law.intervals, {})),
+      ]
+  if reading.heldout is not None:
+    corner = reading.heldout
+    rows = pd.DataFrame(
+      {
+        'law': list(corner.error),
+        'mean absolute error, points': [f'{100 * e:.1f}' for e in corner.error.values()],
+        'of the logit': [f'{corner.logit_error[m]:.2f}' for m in corner.error],
+      }
+    )
+    text = html.escape(corner.rule)
+    parts += ['<h3>Joint law, held out</h3>', f'<p class="quiet">{text}</p>', _table(rows)]
+  return parts or ['<p>No law could be fitted to these data.</p>']
+
+
+def _error_words(law, unit):
+  if law.holdout_error is None:
+    return 'nothing held out.'
+  return (
+    f'held-out error {law.holdout_error:.3f} (RMSE {unit}), '
+    f'naive baseline {law.baseline_error:.3f} (nearest fitted point).'
+  )
+
+
+def _parameters(params, intervals, unidentified):
+  rows = []
+  for name, value in params.items():
+    low, high = intervals.get(name, (np.nan, np.nan))
+    fixed = name in intervals and low == high == value
+    interval = 'given' if fixed else f'{low:.4g} to {high:.4g}' if np.isfinite(low) else ''
+    rows.append((name, f'{value:.4g}', interval, unidentified.get(name, '')))
+  return pd.DataFrame(rows, columns=['parameter', 'value', '95 %', ''])
+
+
+def _coverage_table(coverage):
+  out = pd.DataFrame({'model': coverage['model'], 'seed': coverage['seed']})
+  out['SFT tokens'] = [human(v) for v in coverage['sft_tokens']]
+  out['RL updates'] = coverage['rl_updates'].astype(int)
+  for column, title in (('a', 'a'), ('b', 'b'), ('alpha', 'α'), ('beta', 'β')):
+    if column in coverage:
+      out[title] = [f'{v:.3g}' for v in coverage[column]]
+  if 'b' in coverage:
+    bounds = zip(coverage['b_low'], coverage['b_high'])
+    out['b, 95 %'] = [f'{low:.2g} to {high:.2g}' for low, high in bounds]
+  shown = [('measured', 'measured'), ('power_predicted', 'by a, b')]
+  shown += [('beta_predicted', 'by α, β'), ('naive', 'naive')]
+  for column, title in shown:
+    if column in coverage:
+      out[title] = ['' if np.isnan(v) else percent(v) for v in coverage[column]]
+  return out
+
+
+def _ledger_table(study):
+  totals = study.ledger.groupby(['stage_kind', 'kind'], as_index=False)[['model', 'executed']].sum()
+  totals = totals[totals['model'] + totals['executed'] > 0]
+  all_kinds = totals.groupby('kind', as_index=False)[['model', 'executed']].sum()
+  rows = pd.concat([totals, all_kinds.assign(stage_kind='all stages')])
+  whole = {'stage_kind': 'all stages', 'kind': 'all kinds'} | totals[
+    ['model', 'executed']
+  ].sum().to_dict()
+  rows = pd.concat([rows, pd.DataFrame([whole])], ignore_index=True)
+  return pd.DataFrame(
+    {
+      'stage': rows['stage_kind'],
+      'kind': rows['kind'].str.replace('_', ' '),
+      'model FLOPs': [flops(v) for v in rows['model']],
+      'executed': [flops(v) for v in rows['executed']],
+    }
+  )
+
+
+def _environment(study):
+  plan = study.plan
+  rows = [('command', plan.get('command', ''))]
+  for key, value in (plan.get('environment') or {}).items():
+    if isinstance(value, dict):
+      value = ', '.join(f'{name} {version}' for name, version in value.items())
+    rows.append((key.replace('_', ' '), value))
+  if plan.get('seconds'):
+    rows.append(('wall time', f'{plan["seconds"]:.0f} s'))
+  return pd.DataFrame(rows, columns=['', 'value'])
+
+
+def _table(frame, header=True) -> str:
+  cell = lambda tag, value: f'<{tag}>{html.escape(str(value))}</{tag}>'
+  head = '<tr>' + ''.join(cell('th', c) for c in frame.columns) + '</tr>' if header else ''
+  rows = [''.join(cell('td', v) for v in row) for row in frame.itertuples(index=False)]
+  body = ''.join(f'<tr>{row}</tr>' for row in rows)
+  return f'<div class="wide"><table>{head}{body}</table></div>'
+
+
+def _list(lines, tag='ol', kind='findings') -> str:
+  items = ''.join(f'<li>{html.escape(line)}</li>' for line in lines)
+  return f'<{tag} class="{kind}">{items}</{tag}>'
+
+
+def main(argv=None) -> int:
+  parser = argparse.ArgumentParser(prog='python -m analysis.report', description=__doc__)
+  parser.add_argument('workdir')
+  parser.add_argument('--study', help='its name; the newest of the workdir if left out')
+  parser.add_argument('--queries', type=float, help='queries the frontier counts')
+  args = parser.parse_args(argv)
+  try:
+    path, said = write(args.workdir, args.study, args.queries)
+  except BadInput as error:
+    print(error, file=sys.stderr)
+    return 2
+  for line in said:
+    print(f'- {line}')
+  print(path)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

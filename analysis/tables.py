@@ -1,0 +1,180 @@
+"""Reads a workdir into tables: records, per-problem counts, votes, training curves.
+
+A study that was interrupted loads what it has: stages without a result are skipped.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.errors import BadInput
+
+FORMAT = 1
+CELL = ['seed', 'model', 'pretrain_tokens', 'sft_tokens', 'rl_updates']
+ABOUT = [  # columns that describe a cell; `counts` carries those that the records have
+  *('params', 'params_non_embedding', 'sft_unique_tokens', 'rl_algorithm', 'rl_samples', 'trunk'),
+  *('temperature', 'pretrain_flops', 'sft_flops', 'rl_flops', 'executed_flops'),
+  *('query_prefill_flops', 'sample_decode_flops'),
+]
+
+
+class Study(NamedTuple):
+  """All that a report reads of one study."""
+
+  name: str
+  records: pd.DataFrame  # one row a measurement
+  counts: pd.DataFrame  # one row a cell x problem: c correct of n drawn; empty without banks
+  votes: pd.DataFrame  # one row a bank x problem x answer: count, correct; answer null: no answer
+  curves: pd.DataFrame  # one row a logged training step
+  ledger: pd.DataFrame  # one row a stage x kind of FLOPs: model, executed
+  plan: dict  # studies/<name>.json
+  outcomes: dict  # stage id -> its done.json; absent where the stage has not ended
+
+
+def plans(workdir, study: str | None = None) -> dict[str, dict]:
+  """Name -> plan of the studies in a workdir, the newest last; one of them if `study` is named.
+
+  BadInput where the workdir is none, is of another format, or holds no such study.
+  """
+  workdir = Path(workdir)
+  paths = sorted((workdir / 'studies').glob('*.json'), key=lambda p: (p.stat().st_mtime_ns, p.name))
+  if not paths:
+    raise BadInput(
+      f'{workdir}: no studies/*.json there, so no study has run in it; run one with '
+      f'python run.py --config=experiments/quickstart.py --workdir={workdir}'
+    )
+  version = workdir / 'version.json'
+  found = _json(version).get('format') if version.exists() else None
+  if found != FORMAT:
+    raise BadInput(f'{version}: format {found}, this code reads {FORMAT}; use a fresh workdir')
+  names = [path.stem for path in paths]
+  if study is not None and study not in names:
+    near = difflib.get_close_matches(study, names, n=1, cutoff=0.0)[0]
+    raise BadInput(
+      f'{workdir}: holds no study {study!r}; nearest: {near!r}; there are: {", ".join(names)}'
+    )
+  return {path.stem: _json(path) for path in paths if study in (None, path.stem)}
+
+
+def load(workdir, study: str | None = None) -> pd.DataFrame:
+  """Records, one row a measurement, with a `study` column; of all studies where none is named.
+
+  A stage that two studies share is there once for each of them.
+  """
+  tables = []
+  for name, plan in plans(workdir, study).items():
+    for path in _stage_files(workdir, plan, 'records.parquet'):
+      tables.append(_parquet(path).assign(study=name))
+  if not tables:
+    raise BadInput(
+      f'{Path(workdir)}: its studies have no records yet; run the same command again, '
+      'it resumes where it stopped'
+    )
+  records = pd.concat(tables, ignore_index=True)
+  return records[['study', *records.columns.drop('study')]]
+
+
+def load_bank(workdir, columns: list[str] | None = None, study: str | None = None) -> pd.DataFrame:
+  """Rows of the rollout banks, one a sample, each bank once; `columns` reads only those."""
+  tables, seen = [], set()
+  for plan in plans(workdir, study).values():
+    for path in _stage_files(workdir, plan, 'bank/*.parquet'):
+      if path not in seen:
+        tables.append(_parquet(path, columns))
+        seen.add(path)
+  if not tables:
+    raise BadInput(f'{Path(workdir)}: holds no rollout bank; add a sample stage to the study')
+  return pd.concat(tables, ignore_index=True)
+
+
+def counts(workdir, study: str | None = None) -> pd.DataFrame:
+  """One row a cell x problem: c correct of n drawn, with the cell's columns and its `bank`."""
+  return _counts(load_votes(workdir, study), load(workdir, study))
+
+
+def load_votes(workdir, study: str | None = None) -> pd.DataFrame:
+  """One row a bank x problem x answer: `count` samples gave it, `correct` is their verdict.
+
+  `answer` is null where a sample gave no answer: an abstention in a vote.
+  """
+  bank = load_bank(workdir, ['stage', 'problem', 'answer', 'correct'], study)
+  keys = ['stage', 'problem', 'answer', 'correct']
+  votes = bank.groupby(keys, dropna=False, observed=True).size().rename('count').reset_index()
+  return votes.rename(columns={'stage': 'bank'})
+
+
+def curves(workdir, study: str | None = None) -> pd.DataFrame:
+  """Training curves: one row a logged step, with its stage's id, kind, label and seed."""
+  tables = []
+  for plan in plans(workdir, study).values():
+    for stage in plan['stages']:
+      path = Path(workdir) / 'stages' / stage['id'] / 'metrics.parquet'
+      if path.exists():
+        about = {'stage': stage['id'], 'kind': stage['kind'], 'label': stage['label']}
+        tables.append(_parquet(path).assign(**about, seed=stage.get('seed')))
+  return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def read(workdir, study: str | None = None) -> Study:
+  """A study's tables; the newest of the workdir where none is named."""
+  name, plan = list(plans(workdir, study).items())[-1]
+  records = load(workdir, name)
+  has_bank = bool(_stage_files(workdir, plan, 'bank/*.parquet'))
+  votes = load_votes(workdir, name) if has_bank else pd.DataFrame()
+  outcomes = {path.parent.name: _json(path) for path in _stage_files(workdir, plan, 'done.json')}
+  return Study(
+    name=name,
+    records=records,
+    counts=_counts(votes, records) if has_bank else pd.DataFrame(),
+    votes=votes,
+    curves=curves(workdir, name),
+    ledger=_ledger(plan, outcomes),
+    plan=plan,
+    outcomes=outcomes,
+  )
+
+
+def _counts(votes, records):
+  correct = votes['count'].where(votes['correct'], 0)
+  tallies = votes.assign(c=correct).groupby(['bank', 'problem'], as_index=False, observed=True)
+  tallies = tallies.agg(c=('c', 'sum'), n=('count', 'sum'))
+  drawn = records[(records['metric'] == 'accuracy') & (records['k'] > 0)]
+  cells = drawn.sort_values('k').drop_duplicates('bank')
+  cells = cells.assign(sample_decode_flops=cells['query_decode_flops'] / cells['k'])
+  columns = [c for c in CELL + ABOUT if c in cells]
+  return tallies.merge(cells[['bank', *columns]], on='bank', how='inner')
+
+
+def _ledger(plan, outcomes):
+  rows = []
+  for stage in plan['stages']:
+    ledger = outcomes.get(stage['id'], {}).get('ledger', {})
+    for kind in ledger.get('model', {}):
+      model, executed = ledger['model'][kind], ledger.get('executed', {}).get(kind, float('nan'))
+      rows.append((stage['id'], stage['kind'], kind, float(model), float(executed)))
+  return pd.DataFrame(rows, columns=['stage', 'stage_kind', 'kind', 'model', 'executed'])
+
+
+def _stage_files(workdir, plan, pattern) -> list[Path]:
+  stages = [Path(workdir) / 'stages' / stage['id'] for stage in plan['stages']]
+  return [path for stage in stages for path in sorted(stage.glob(pattern))]
+
+
+def _json(path: Path) -> dict:
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise BadInput(
+      f'{path}:{error.lineno}: not JSON ({error.msg}); delete it and run again'
+    ) from None
+
+
+def _parquet(path: Path, columns=None) -> pd.DataFrame:
+  try:
+    return pd.read_parquet(path, columns=columns)
+  except (OSError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    raise BadInput(f'{path}: not readable ({reason}); delete its stage and run again') from None

@@ -1,0 +1,158 @@
+"""Exact estimators against brute force over every subset."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from analysis import estimators as est
+
+
+def brute_vote(class_counts, correct, k, abstained):
+  """A plurality vote over every subset of k, ties shared equally."""
+  votes = [j for j, c in enumerate(class_counts) for _ in range(c)] + [None] * abstained
+  scores = []
+  for subset in itertools.combinations(votes, k):
+    tally = [subset.count(j) for j in range(len(class_counts))]
+    top = max(tally, default=0)
+    winners = [j for j, t in enumerate(tally) if t == top and top > 0]
+    scores.append(sum(correct[j] for j in winners) / len(winners) if winners else 0.0)
+  return np.mean(scores)
+
+
+problems = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize('n,k', [(1, 1), (5, 2), (7, 7), (8, 4), (10, 3)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(n, k):
+  for c in range(n + 1):
+    samples = [True] * c + [False] * (n - c)
+    share = np.mean([any(s) for s in itertools.combinations(samples, k)])
+    assert est.pass_at_k(n, c, k) == pytest.approx(share, abs=1e-14)
+
+
+def test_pass_at_k_draws_without_replacement_and_broadcasts():
+  assert est.pass_at_k(8, 1, 4) == pytest.approx(0.5)  # with replacement: 0.414
+  assert est.pass_at_k(np.full(3, 100_000), np.array([0, 1, 100_000]), 256) == pytest.approx(
+    [0, 0.00256, 1], rel=1e-11
+  )
+  assert est.pass_at_k(np.array([[4], [8]]), np.array([0, 1, 4]), 2).shape == (2, 3)
+
+
+@pytest.mark.parametrize('n,c,k', [(4, 1, 0), (4, 1, 5), (4, 5, 2), (4, -1, 2)])
+def test_pass_at_k_refuses_what_cannot_be(n, c, k):
+  with pytest.raises(ValueError, match='must lie in'):
+    est.pass_at_k(n, c, k)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems, st.integers(0, 3), st.data())
+def test_majority_equals_brute_force_over_all_subsets(classes, abstained, data):
+  counts, correct = [c for c, _ in classes], [r for _, r in classes]
+  n = sum(counts) + abstained
+  if n == 0 or n > 13:
+    return
+  k = data.draw(st.integers(1, n))
+  exact = est.majority_at_k(counts, correct, k, abstained)
+  assert exact == pytest.approx(brute_vote(counts, correct, k, abstained), abs=1e-11)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=1, max_size=12),
+  st.integers(0, 20),
+  st.data(),
+)
+def test_majority_invariants(classes, abstained, data):
+  counts, correct = [c for c, _ in classes], [r for _, r in classes]
+  n = sum(counts) + abstained
+  if n == 0:
+    return
+  k = data.draw(st.integers(1, n))
+  value = est.majority_at_k(counts, correct, k, abstained)
+  shuffled = data.draw(st.permutations(classes))
+  again = est.majority_at_k([c for c, _ in shuffled], [r for _, r in shuffled], k, abstained)
+  assert again == pytest.approx(value, abs=1e-11)
+  # Majority of one is pass@1, no vote beats the oracle, and right and wrong share all the votes.
+  right = sum(c for c, r in classes if r)
+  assert est.majority_at_k(counts, correct, 1, abstained) == pytest.approx(right / n, abs=1e-11)
+  assert value <= est.pass_at_k(n, right, k) + 1e-11
+  wrong = est.majority_at_k(counts, [not r for r in correct], k, abstained)
+  assert value + wrong == pytest.approx(est.pass_at_k(n, n - abstained, k), abs=1e-11)
+
+
+def test_majority_of_64_problems_in_seconds_and_close_to_simulation():
+  rng = np.random.default_rng(0)
+  ks, correct = [1, 2, 4, 8, 16, 32], np.arange(20) == 3
+  tables = rng.multinomial(120, rng.dirichlet(np.full(20, 0.5), 64)[0], 64)
+  began = time.perf_counter()
+  curves = np.array([est.majority_curve(counts, correct, ks, abstained=8) for counts in tables])
+  assert time.perf_counter() - began < 8  # about 1 s alone on one core
+  votes = np.concatenate([np.repeat(np.arange(20), tables[0]), np.full(8, 20)])
+  draws = np.array([np.bincount(rng.choice(votes, 16, False), minlength=21) for _ in range(20_000)])
+  tied = draws[:, :20] == draws[:, :20].max(axis=1, keepdims=True)
+  shares = tied[:, 3] / tied.sum(axis=1)
+  assert curves[0, 4] == pytest.approx(shares.mean(), abs=5 * shares.std() / np.sqrt(20_000))
+
+
+def test_majority_refuses_what_cannot_be():
+  with pytest.raises(ValueError, match='must lie in 1'):
+    est.majority_at_k([2, 1], [True, False], 4)
+  with pytest.raises(ValueError, match='negative'):
+    est.majority_at_k([2, -1], [True, False], 1)
+  with pytest.raises(ValueError, match='equal lists'):
+    est.majority_at_k([2, 1], [True], 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=8), st.data())
+def test_best_of_k_equals_brute_force_with_ties_shared(samples, data):
+  k = data.draw(st.integers(1, len(samples)))
+  values = []
+  for subset in itertools.combinations(samples, k):
+    top = max(s for s, _ in subset)
+    values.append(np.mean([g for s, g in subset if s == top]))
+  scores, gold = zip(*samples, strict=True)
+  assert est.best_of_k(scores, gold, k) == pytest.approx(np.mean(values), abs=1e-12)
+
+
+def test_best_of_k_refuses_what_cannot_be():
+  for scores, gold, k in [([1, 2], [1, 2], 3), ([1, 2], [1], 1), ([1, float('nan')], [1, 2], 1)]:
+    with pytest.raises(ValueError):
+      est.best_of_k(scores, gold, k)
+
+
+def test_mean_stderr_and_bootstrap_over_problems_agree():
+  values = np.random.default_rng(1).normal(3, 2, (400, 2))
+  mean, stderr = est.mean_and_stderr(values)
+  assert stderr == pytest.approx(values.std(axis=0, ddof=1) / 20)
+  low, high = est.bootstrap_problems(values, n=4000, seed=0)
+  assert low == pytest.approx(mean - 1.96 * stderr, abs=0.02)
+  assert high == pytest.approx(mean + 1.96 * stderr, abs=0.02)
+  assert np.isnan(est.mean_and_stderr(values[:1])[1]).all()
+
+
+def test_beta_binomial_pmf_and_maximum_likelihood():
+  c = np.arange(11)
+  assert est.beta_binomial_logpmf(c, 10, 0.7, 2.5) == pytest.approx(
+    stats.betabinom.logpmf(c, 10, 0.7, 2.5), abs=1e-12
+  )
+  counts = stats.betabinom.rvs(64, 0.6, 3.0, size=4000, random_state=0)
+  assert est.fit_beta_binomial(counts, 64) == pytest.approx((0.6, 3.0), rel=0.08)
+  # No more spread than a binomial: the concentration runs to its bound, the mean stays.
+  a, b = est.fit_beta_binomial(np.full(50, 16), 64)
+  assert a + b > 1e4 and a / (a + b) == pytest.approx(0.25, rel=1e-3)
+  with pytest.raises(ValueError, match='all samples wrong or all right'):
+    est.fit_beta_binomial(np.zeros(5), 64)
+
+
+def test_coverage_from_beta_is_the_integral_over_problems():
+  for k in (1, 4, 32):
+    integrand = lambda p, k=k: stats.beta.pdf(p, 0.6, 3.0) * (1 - (1 - p) ** k)
+    assert est.coverage_from_beta(0.6, 3.0, k) == pytest.approx(
+      integrate.quad(integrand, 0, 1)[0], abs=1e-7
+    )

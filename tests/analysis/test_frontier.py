@@ -1,0 +1,141 @@
+"""The frontier: totals, the best split by brute force, and the winner's curse."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from analysis import frontier, tables
+from analysis.errors import BadInput
+from analysis.frontier import Measured, Quality
+from analysis.joint import fit_majority, predict_majority
+
+SMALL = synthetic.Truth(problems=16, samples=16, sizes=('75k', '150k'), budgets=(1e5, 4e5, 1.6e6))
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+  return tables.read(synthetic.write(tmp_path_factory.mktemp('study') / 'w', SMALL))
+
+
+@pytest.fixture(scope='module')
+def quality(study):
+  return frontier.qualities(study)
+
+
+def test_totals_are_training_plus_queries(study, quality):
+  table = frontier.measured(quality, queries=1e4, pretraining='counted').table
+  row = table[(table['k'] == 4) & (table['rl_updates'] == 20) & (table['model'] == '150k')].iloc[0]
+  records = study.records
+  cell = records[(records['metric'] == 'accuracy') & (records['strategy'] == 'majority')]
+  cell = cell[(cell['k'] == 4) & (cell['rl_updates'] == 20) & (cell['model'] == '150k')]
+  cell = cell[cell['sft_tokens'] == row['sft_tokens']].iloc[0]
+  query = cell['query_prefill_flops'] + cell['query_decode_flops']
+  train = cell['pretrain_flops'] + cell['sft_flops'] + cell['rl_flops']
+  assert row['total_flops'] == pytest.approx(train + 1e4 * query)
+  sunk = frontier.measured(quality, queries=1e4, pretraining='sunk').table
+  same = sunk[(sunk[frontier.SPLIT] == row[frontier.SPLIT]).all(axis=1)].iloc[0]
+  assert same['total_flops'] == pytest.approx(row['total_flops'] - cell['pretrain_flops'])
+  shares = table[[f'share_{stage}' for stage in frontier.STAGES]].sum(axis=1)
+  np.testing.assert_allclose(shares, 1)
+
+
+def test_one_vote_is_pass_at_1_and_the_oracle_bounds_the_vote(study, quality):
+  table = frontier.measured(quality, 1e4).table
+  one = table[table['k'] == 1]
+  np.testing.assert_allclose(one['quality'], one['oracle'])
+  assert (table['oracle'] >= table['quality'] - 1e-9).all()
+  assert (table['quality_low'] <= table['quality']).all()
+  assert (table['quality'] <= table['quality_high']).all()
+  counts = study.counts
+  cell = counts[(counts['model'] == '75k') & (counts['sft_tokens'] == 1e5)]
+  found = one[(one['model'] == '75k') & (one['sft_tokens'] == 1e5)]['quality'].iloc[0]
+  assert found == pytest.approx((cell['c'] / cell['n']).mean())
+
+
+def test_pareto_against_brute_force():
+  rng = np.random.default_rng(0)
+  table = pd.DataFrame({'total_flops': rng.integers(1, 30, 60), 'quality': rng.random(60)})
+  kept = frontier.pareto(table)
+  beaten = lambda a, b: b['total_flops'] <= a['total_flops'] and b['quality'] > a['quality']
+  rows = [row for _, row in table.iterrows()]
+  expected = [row['quality'] for row in rows if not any(beaten(row, other) for other in rows)]
+  assert sorted(expected) == pytest.approx(list(kept['quality']))
+  assert kept['total_flops'].is_monotonic_increasing
+
+
+def test_best_at_takes_the_best_affordable(quality):
+  measured = frontier.measured(quality, 1e4)
+  table = measured.table
+  budgets = [table['total_flops'].min() * 0.5, *frontier.default_budgets(table)]
+  best = frontier.best_at(measured, budgets)
+  assert best['affordable'].iloc[0] == 0 and np.isnan(best['quality'].iloc[0])
+  for _, row in best.iloc[1:].iterrows():
+    fits = table[table['total_flops'] <= row['budget']]
+    assert row['in_sample'] == pytest.approx(fits['quality'].max())
+    assert row['total_flops'] <= row['budget']
+    assert row['low'] <= row['quality'] <= row['high']
+
+
+def test_cross_fit_undoes_the_winners_curse():
+  """60 splits that are all equally good: the naive maximum is too high, the cross-fit is not."""
+  rng = np.random.default_rng(1)
+  naive, crossed = [], []
+  for _ in range(20):
+    values = rng.binomial(1, 0.5, (60, 1, 40)).astype(float)
+    table = pd.DataFrame({'total_flops': np.ones(60), 'quality': values.mean((1, 2))})
+    row = frontier.best_at(Measured(table, values, 1.0, 'sunk'), [1.0]).iloc[0]
+    naive.append(row['in_sample'])
+    crossed.append(row['quality'])
+  assert np.mean(naive) > 0.64
+  assert abs(np.mean(crossed) - 0.5) < 0.03
+
+
+def test_seeds_widen_the_band():
+  """Two seeds that differ by more than their problems do: the band covers both."""
+  splits = pd.DataFrame({'k': [1], 'query_flops': [1.0], 'seeds': [2], 'problems': [50]})
+  for column in ('pretrain_flops', 'sft_flops', 'rl_flops'):
+    splits[column] = 1.0
+  values = np.stack([np.full((1, 50), 0.2), np.full((1, 50), 0.6)], axis=1)
+  row = frontier.measured(Quality(splits, values, values), 1.0).table.iloc[0]
+  assert row['quality'] == pytest.approx(0.4)
+  assert row['quality_low'] == pytest.approx(0.2) and row['quality_high'] == pytest.approx(0.6)
+
+
+def test_predicted_stays_within_budget_and_marks_extrapolation(quality):
+  from analysis.interpret import majority_rows
+
+  law = fit_majority(majority_rows(quality), bootstrap=10)
+  table = frontier.measured(quality, 1e4).table
+  budgets = [table['total_flops'].median(), 100 * table['total_flops'].max()]
+  best = frontier.predicted(law, quality, 1e4, budgets)
+  inside = best[best['inside']]
+  assert not inside['extrapolated'].any()
+  assert (best['total_flops'] <= best['budget']).all()
+  for column in ('params_non_embedding', 'sft_tokens', 'k'):
+    assert (inside[column] <= quality.splits[column].max() * 1.001).all()
+  free = best[~best['inside']].iloc[-1]
+  assert free['extrapolated']
+  assert free['quality'] >= inside.iloc[-1]['quality']
+  where = (free[c] for c in ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k'))
+  assert predict_majority(law, *where)[0] == pytest.approx(free['quality'])
+
+
+def test_measured_costs_are_met_by_the_grid(quality):
+  """At a measured size the grid's costs are those of the study."""
+  grid = frontier._grid(quality.splits, 4.0, 1e4, 'sunk')
+  top = quality.splits
+  top = top[(top['model'] == '150k') & (top['sft_tokens'] == 1.6e6) & (top['rl_updates'] == 0)]
+  near = grid[np.isclose(grid['params_non_embedding'], 150_000) & (grid['rl_flops'] == 0)]
+  near = near[np.isclose(near['sft_tokens'], 1.6e6)]
+  for _, row in top.iterrows():
+    found = near[near['k'] == row['k']].iloc[0]
+    expected = row['sft_flops'] + 1e4 * row['query_flops']
+    assert found['total_flops'] == pytest.approx(expected, rel=0.02)
+
+
+def test_bad_input(study, quality):
+  with pytest.raises(BadInput, match="'sunk' or 'counted'"):
+    frontier.measured(quality, 1.0, 'free')
+  with pytest.raises(BadInput, match='no rollout bank'):
+    frontier.qualities(study._replace(counts=pd.DataFrame()))

@@ -1,0 +1,197 @@
+"""The report: self-contained, true to planted findings of either sign, there for small studies."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from analysis import findings, frontier, plots, readings, report, style, tables
+from analysis.interpret import interpret
+
+ROOT = Path(__file__).parents[2]
+SMALL = synthetic.Truth(problems=40, samples=16, updates=(10, 40, 160))
+FIGURES = {'loss', 'coverage', 'rl', 'joint', 'frontier', 'splits', 'ledger'}
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  return synthetic.write(tmp_path_factory.mktemp('study') / 'w', SMALL)
+
+
+@pytest.fixture(scope='module')
+def reading(workdir):
+  return interpret(tables.read(workdir))
+
+
+@pytest.fixture(scope='module')
+def page(workdir):
+  path, said = report.write(workdir)
+  return path.read_text(), said
+
+
+def test_page_is_whole_and_needs_no_network(page, workdir):
+  text, said = page
+  assert set(re.findall(r'<figure id="(\w+)"', text)) == FIGURES
+  assert set(re.findall(r'src="(data:image/png;base64,)', text)) == {'data:image/png;base64,'}
+  assert not re.search(r'(src|href)="(?!data:)|https?://|<script|@import', text)
+  assert 'width=device-width' in text
+  assert said and all(line.replace('<', '&lt;').split(':')[0] in text for line in said[:2])
+  stages = json.loads((workdir / 'studies/synthetic.json').read_text())['stages']
+  assert all(stage['id'] in text for stage in stages)
+  assert 'python run.py --config=experiments/synthetic.py' in text and '0123456789abcdef' in text
+  assert not list(workdir.glob('*.tmp'))
+
+
+def test_planted_truth_is_found(reading):
+  law = reading.loss_fit
+  assert law.params['alpha'] == pytest.approx(SMALL.alpha, abs=0.12)
+  assert law.params['beta'] == pytest.approx(SMALL.beta, abs=0.12)
+  assert law.holdout_error < law.baseline_error
+  said = ' '.join(findings.main(reading))
+  assert 'held-out loss falls at 3 of 3 sizes' in said
+  assert 'held-out loss falls at 5 of 5 SFT budgets' in said
+  last = readings.last_changes(reading.changes)
+  once = last[last['k'] == 1].set_index(['model', 'sft_tokens'])
+  assert once.loc[('75k', 4e5), 'change_low'] < 0 < once.loc[('75k', 4e5), 'change_high']
+  assert (once.drop(('75k', 4e5))['change_low'] > 0).all()
+  assert 'pass@1 rises over 3 of 4 SFT parents, no change beyond noise over 1' in said
+
+
+def test_change_is_paired_by_problem(reading):
+  counts = reading.study.counts
+  row = readings.last_changes(reading.changes).iloc[0]
+  cell = counts[(counts['model'] == row['model']) & (counts['sft_tokens'] == row['sft_tokens'])]
+  rate = lambda updates: (
+    cell[cell['rl_updates'] == updates].set_index('problem').eval('c / n').sort_index()
+  )
+  change = rate(row['rl_updates']) - rate(0)
+  assert row['k'] == 1 and row['change'] == pytest.approx(change.mean())
+  width = 3.92 * change.std() / np.sqrt(len(change))
+  assert row['change_high'] - row['change_low'] == pytest.approx(width, rel=0.25)
+
+
+def test_findings_say_so_when_numbers_contradict(tmp_path):
+  """RL that hurts and loss that rises with size and with tokens: the sentences turn round."""
+  worse = SMALL._replace(
+    rl_gain={('75k', 1.6e6): -2.0, ('150k', 1.6e6): -2.0}, A=-60.0, B=-120.0, E=3.0
+  )
+  said = findings.main(interpret(tables.read(synthetic.write(tmp_path / 'w', worse))))
+  said = ' '.join(said)
+  assert 'pass@1 falls over 2 of 2 SFT parents' in said
+  assert 'held-out loss rises at 3 of 3 sizes' in said
+  assert 'held-out loss rises at 5 of 5 SFT budgets' in said
+
+
+def test_a_law_worse_than_its_baseline_is_called_worse(reading):
+  law = reading.loss_fit._replace(holdout_error=0.2, baseline_error=0.1)
+  assert 'the law is 2.0 times worse' in ' '.join(findings.loss(reading._replace(loss_fit=law)))
+  law = law._replace(baseline_error=0.201)
+  assert 'no better and no worse' in ' '.join(findings.loss(reading._replace(loss_fit=law)))
+
+
+@pytest.mark.parametrize(
+  'truth, options, figures, missing',
+  [
+    (SMALL, {'banks': False}, {'loss', 'ledger'}, 'no rollout bank'),
+    (SMALL, {'rl': False}, FIGURES - {'rl'}, 'RL laws'),
+    (
+      SMALL._replace(sizes=('75k',), budgets=(4e5,)),
+      {},
+      FIGURES - {'joint'},
+      'loss law',
+    ),
+    (
+      SMALL._replace(sizes=('25k',), budgets=(1e5,), problems=3, samples=2),
+      {},
+      FIGURES - {'joint', 'rl'},
+      'joint law',
+    ),
+  ],
+)
+def test_small_studies_get_what_they_have(tmp_path, truth, options, figures, missing):
+  path, said = report.write(synthetic.write(tmp_path / 'w', truth, **options))
+  text = path.read_text()
+  assert set(re.findall(r'<figure id="(\w+)"', text)) == figures
+  assert missing in text and said
+
+
+def test_interrupted_study_says_so(workdir, tmp_path):
+  partial = tmp_path / 'w'
+  shutil.copytree(workdir, partial)
+  stages = tables.read(partial).plan['stages']
+  for stage in stages[len(stages) // 3 :]:
+    shutil.rmtree(partial / 'stages' / stage['id'])
+  text = report.write(partial)[0].read_text()
+  assert f'{len(stages) // 3} of {len(stages)} stages have ended: an interrupted study' in text
+  assert 'not ended' in text
+
+
+def test_several_seeds_are_read_together(tmp_path):
+  truth = SMALL._replace(seeds=(0, 1), sizes=('75k', '150k'), budgets=(1e5, 4e5), problems=12)
+  reading = interpret(tables.read(synthetic.write(tmp_path / 'w', truth)))
+  assert set(reading.quality.splits['seeds']) == {2}
+  assert (reading.losses['seeds'] == 2).all()
+  assert {d.name for d in plots.all_figures(reading)} >= {'loss', 'rl', 'frontier'}
+
+
+def test_a_cell_that_never_solves_anything_is_no_error(tmp_path):
+  truth = SMALL._replace(mean=-40.0, rl_gain={('75k', 4e5): 0.0}, budgets=(1e5, 4e5))
+  path, said = report.write(synthetic.write(tmp_path / 'w', truth))
+  assert 'pass@1 no change beyond noise over 1 of 1 SFT parent' in ' '.join(said)
+  assert 'nan' not in re.sub(r'base64,[^"]+', '', path.read_text()).lower().replace('finan', '')
+
+
+def test_command_line(workdir, tmp_path, capsys):
+  assert report.main([str(workdir), '--study=synthetic', '--queries=1e3']) == 0
+  printed = capsys.readouterr().out
+  assert 'for 1k queries' in printed and printed.strip().endswith('report.html')
+  assert report.main([str(tmp_path)]) == 2
+  error = capsys.readouterr().err
+  assert 'no study has run' in error and error.count('\n') == 1
+
+
+def test_ledger_finding_adds_up(reading):
+  total = sum(sum(done['ledger']['model'].values()) for done in reading.study.outcomes.values())
+  line = findings.ledger(reading)[0]
+  assert style.flops(total) in line and 'executed' in line and '1.40 times' in line
+
+
+def test_captions_are_the_findings(reading):
+  drawn = {d.name: d.caption for d in plots.all_figures(reading)}
+  measured = frontier.measured(reading.quality, frontier.default_queries(reading.quality))
+  best = frontier.best_at(measured, frontier.default_budgets(measured.table))
+  assert drawn['loss'] == ' '.join(findings.loss(reading))
+  assert all(line in drawn['frontier'] for line in findings.best_split(measured, best))
+
+
+@pytest.mark.parametrize(
+  'value, unit, text',
+  [
+    (1e6, '', '1M'),
+    (25_000, '', '25k'),
+    (1.6e6, '', '1.6M'),
+    (999_999, '', '1M'),
+    (120, '', '120'),
+    (0, '', '0'),
+    (2e9, '', '2B'),
+    (2e9, 'FLOP', '2 GFLOP'),
+    (3.21e12, 'FLOP', '3.2 TFLOP'),
+  ],
+)
+def test_human_units(value, unit, text):
+  assert style.human(value, unit) == text
+
+
+def test_analysis_imports_nothing_of_scaling_but_the_ledger():
+  for path in (ROOT / 'analysis').rglob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+      if isinstance(node, ast.ImportFrom):
+        names = [f'{node.module}.{alias.name}' for alias in node.names]
+      bad = [n for n in names if n.split('.')[0] == 'scaling']
+      assert all(n.startswith('scaling.compute') for n in bad), f'{path}: {bad}'

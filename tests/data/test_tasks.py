@@ -1,0 +1,210 @@
+import ast
+import collections
+import errno
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scaling.data import batches, pools, tasks
+from scaling.data.vocab import PADDING, STOP, VOCABS
+from scaling.errors import BadInput
+
+ROOT = pathlib.Path(__file__).parents[2]
+MIXTURE = ('gcd(max_value=60)', 'products(max_digits=2)')
+SPEC = batches.DataSpec(
+  task='chain_sum(min_terms=2, max_terms=4, max_digits=2)',
+  pretrain_tasks=MIXTURE,
+  style='short',
+  vocab='arithmetic',
+  row_tokens=96,
+  seed=3,
+  sft=300,
+  rl=20,
+  validation=40,
+  test=30,
+  pretrain=400,
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data') / 'prepared'
+  said = []
+  tasks.prepare(SPEC, folder, said.append)
+  assert said and all(isinstance(line, str) for line in said)
+  return folder
+
+
+def segments(folder, pool):
+  """Each packed example as (tokens, positions, mask), in the order of the rows."""
+  rows = batches.packed(folder, pool)
+  for row in range(len(rows.tokens)):
+    tokens, positions, ids, mask = (np.asarray(array[row]) for array in rows)
+    assert (ids[ids > 0] == np.sort(ids[ids > 0])).all()
+    used = ids > 0
+    assert used[: used.sum()].all()  # padding comes last
+    assert (tokens[~used] == PADDING).all() and not mask[~used].any()
+    for segment in range(1, ids.max() + 1):
+      at = ids == segment
+      yield tokens[at], positions[at], mask[at]
+
+
+def expected(drafts, every_token):
+  vocab = VOCABS[SPEC.vocab]
+  for draft in drafts:
+    prompt, response = vocab.encode(draft.problem.prompt), vocab.encode(draft.problem.solution)
+    mask = [every_token] * len(prompt) + [True] * (len(response) + 1)
+    yield (*prompt, *response, STOP), tuple([False, *mask[1:]])
+
+
+@pytest.mark.parametrize('pool', batches.PACKED)
+def test_packing_never_mixes_and_loses_nothing(folder, pool):
+  drawn = pools.draw(SPEC)
+  drafts = [draft for name in drawn if name.split()[0] == pool for draft in drawn[name]]
+  found = collections.Counter()
+  for tokens, positions, mask in segments(folder, pool):
+    assert (positions == np.arange(len(tokens))).all()
+    found[tuple(tokens.tolist()), tuple(mask.tolist())] += 1
+  assert found == collections.Counter(expected(drafts, pool == 'pretrain'))
+  counts = batches.load(folder).counts[pool]
+  rows = batches.packed(folder, pool)
+  assert counts == {
+    'problems': len(drafts),
+    'rows': len(rows.tokens),
+    'tokens': sum(len(tokens) for tokens, _ in found),
+    'loss_tokens': sum(sum(mask) for _, mask in found),
+  }
+  assert counts['tokens'] > 0.7 * rows.tokens.size  # what packing is for
+
+
+def test_the_mixture_mixes(folder):
+  decode = VOCABS[SPEC.vocab].decode
+  texts = [decode(tokens) for tokens, _, _ in segments(folder, 'pretrain')]
+  kinds = ['gcd' in text for text in texts]
+  assert sum(kinds) == 200 and len(kinds) == 400
+  assert 60 < sum(kinds[:200]) < 140
+
+
+def test_problems_and_index_come_back(folder):
+  drawn = pools.draw(SPEC)
+  for pool in batches.POOLS:
+    assert batches.problems(folder, pool) == [draft.problem for draft in drawn[pool]]
+  data = batches.load(folder)
+  assert data.spec == json.loads(json.dumps(SPEC._asdict()))
+  assert data.vocab == VOCABS['arithmetic']
+  every = [draft.problem for pool in batches.POOLS for draft in drawn[pool]]
+  assert data.max_prompt_tokens == max(len(problem.prompt) for problem in every)
+  assert data.max_response_tokens == max(len(problem.solution) for problem in every) + 1
+  assert {pool: data.counts[pool]['problems'] for pool in data.counts} == {
+    'sft': 300, 'rl': 20, 'validation': 40, 'test': 30, 'pretrain': 400
+  }  # fmt: skip
+
+
+def test_the_same_bytes_every_time(folder, tmp_path):
+  tasks.prepare(SPEC, tmp_path / 'again')
+  files = sorted(path.relative_to(folder) for path in folder.rglob('*') if path.is_file())
+  assert len(files) == 3 * 4 + 2
+  for file in files:
+    assert (folder / file).read_bytes() == (tmp_path / 'again' / file).read_bytes(), file
+
+
+def test_text_of_any_script_is_packed_as_bytes(tmp_path):
+  words = ['naïve café', 'the price is 3 €', '数 is 7', 'plain']
+  rows = [
+    {'question': f'{word}?', 'answer': f'so {word}\n#### {i}'} for i, word in enumerate(words)
+  ]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  changes = {'task': f'jsonl(path={str(path)!r})', 'style': 'full', 'vocab': 'bytes'}
+  counts = {'sft': None, 'rl': 0, 'validation': 0, 'test': 0, 'pretrain': 0, 'pretrain_tasks': ()}
+  spec = SPEC._replace(**changes, **counts)
+  tasks.prepare(spec, tmp_path / 'data')
+  found = {VOCABS['bytes'].decode(tokens) for tokens, _, _ in segments(tmp_path / 'data', 'sft')}
+  assert found == {f'{row["question"]}\n{row["answer"]}' for row in rows}
+
+  tasks.prepare(spec, tmp_path / 'data')
+  path.write_text('\n'.join(map(json.dumps, rows[:2])))
+  with pytest.raises(BadInput, match=r'a\.jsonl: changed since .*data was prepared'):
+    tasks.prepare(spec, tmp_path / 'data')
+  path.unlink()
+  tasks.prepare(spec, tmp_path / 'data')  # the arrays are enough
+
+
+def test_a_prepared_folder_is_left_alone(folder, monkeypatch):
+  def fails(*args):
+    raise AssertionError('drawn again')
+
+  monkeypatch.setattr(tasks, 'draw', fails)
+  tasks.prepare(SPEC, folder)
+  with pytest.raises(BadInput, match=r'prepared: holds data of another specification'):
+    tasks.prepare(SPEC._replace(seed=4), folder)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+  def full(*args):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(np, 'save', full)
+  with pytest.raises(BadInput, match=r'data: No space left on device: .*writable and with room'):
+    tasks.prepare(SPEC, tmp_path / 'data')
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_character_that_the_vocabulary_lacks(tmp_path):
+  spec = SPEC._replace(task='gcd', style='full')
+  with pytest.raises(BadInput) as error:
+    tasks.prepare(spec, tmp_path / 'data')
+  assert 'gcd-' in str(error.value) and "'F'" in str(error.value)
+  assert "use data.vocab = 'ascii' or 'bytes'" in str(error.value)
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_example_longer_than_a_row(tmp_path):
+  with pytest.raises(BadInput, match=r'chain_sum-\w{16}: prompt of \d+ tokens \+ response of \d+'):
+    tasks.prepare(SPEC._replace(row_tokens=12), tmp_path / 'data')
+  path = tmp_path / 'a.jsonl'
+  path.write_text('{"question": "a", "answer": "b\\n#### 3"}\n')
+  counts = {'sft': 1, 'rl': 0, 'validation': 0, 'test': 0, 'pretrain': 0, 'pretrain_tasks': ()}
+  spec = SPEC._replace(
+    task=f'jsonl(path={str(path)!r})', style='full', vocab='bytes', row_tokens=10, **counts
+  )
+  with pytest.raises(BadInput, match=r'a\.jsonl:1: .* = 11, and data\.row_tokens is 10'):
+    tasks.prepare(spec, tmp_path / 'data')
+
+
+def test_reading_prepared_data_needs_neither_seqio_nor_a_generator(folder):
+  code = f"""
+import sys
+from scaling.data import batches, pools, tasks
+from scaling.rewards import verifiers
+batches.batch(batches.packed({str(folder)!r}, 'sft'), 0, 0, 4)
+batches.problems({str(folder)!r}, 'test')
+print(sorted({{'seqio', 'tensorflow', 'reasoning_gym'}} & set(sys.modules)))
+"""
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout.strip() == '[]', done.stderr
+
+
+def test_seqio_has_one_importer_and_it_is_lazy():
+  for path in (ROOT / 'scaling').rglob('*.py'):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+      names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+      names += [node.module or ''] if isinstance(node, ast.ImportFrom) else []
+      heavy = {name.split('.')[0] for name in names} & {'seqio', 'tensorflow'}
+      assert not heavy or path.name == 'tasks.py', path
+      assert not heavy or node not in tree.body, 'at the top of a module'
+
+
+def test_preparing_says_nothing_on_its_own(tmp_path):
+  code = f"""
+from scaling.data import batches, tasks
+spec = batches.DataSpec('chain_sum', (), 'short', 'arithmetic', 128, 0, 5, 0, 0, 0, 0)
+tasks.prepare(spec, {str(tmp_path / 'data')!r})
+"""
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+  assert (done.returncode, done.stdout, done.stderr) == (0, '', '')

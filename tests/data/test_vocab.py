@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.data.vocab import PADDING, STOP, UNKNOWN, VOCABS, holders
+
+
+@pytest.mark.parametrize('name', ['arithmetic', 'ascii'])
+def test_characters_come_back(name):
+  vocab = VOCABS[name]
+  assert len(set(vocab.characters)) == len(vocab.characters)
+  ids = vocab.encode(vocab.characters)
+  assert ids == list(range(3, vocab.size))
+  assert vocab.decode(ids) == vocab.characters
+
+
+@given(st.text(st.characters(codec='utf-8')))
+def test_bytes_hold_every_text(text):
+  vocab = VOCABS['bytes']
+  ids = vocab.encode(text)
+  assert vocab.missing(text) is None
+  assert all(3 <= i < vocab.size for i in ids)
+  assert vocab.decode(ids) == text
+
+
+@pytest.mark.parametrize('name', VOCABS)
+def test_decode_ends_at_stop_and_skips_padding(name):
+  vocab = VOCABS[name]
+  one, two = vocab.encode('1'), vocab.encode('2')
+  assert vocab.decode([PADDING, *one, PADDING, *two, STOP, *one]) == '12'
+  assert vocab.decode([*one, UNKNOWN]) == '1\ufffd'
+  assert vocab.decode([]) == ''
+
+
+def test_the_small_vocabulary_is_small():
+  assert VOCABS['arithmetic'].size <= 48 + 3
+
+
+def test_missing_names_the_first_character():
+  assert VOCABS['arithmetic'].missing('1+q=€') == 'q'
+  assert VOCABS['arithmetic'].encode('q') == [UNKNOWN]
+  assert VOCABS['ascii'].missing('1+q=€') == '€'
+  assert holders('q') == ['ascii', 'bytes']
+  assert holders('€') == ['bytes']

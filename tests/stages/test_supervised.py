@@ -1,0 +1,95 @@
+"""The held-out loss, what a branch records, and a loss that is not finite."""
+
+import jax
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+
+from scaling import compute, sharding, study
+from scaling.data import batches
+from scaling.model import transformer
+from scaling.stages import stage as stages
+from tests import tiny
+
+
+def _branches():
+  return [s for s in study.expand(tiny.get_config()) if s.kind == 'sft' and s.recipe['measure']]
+
+
+def test_held_out_loss_is_the_mean_over_response_tokens(tiny_workdir):
+  """Against one segment at a time, unpacked, through optax."""
+  stage = _branches()[-1]
+  cfg = stages.model(stage.recipe)
+  mesh = sharding.make_mesh()
+  params = stages.params_of(tiny_workdir, stage.id, stage.recipe, mesh)
+  folder, data = stages.load_data(tiny_workdir, stage.recipe)
+  total, count, by_problem = 0.0, 0, batches.problems(folder, 'validation')
+  for problem in by_problem:
+    prompt = data.vocab.encode(problem.prompt)
+    tokens = np.array([prompt + data.vocab.encode(problem.solution) + [1]])
+    logits, _ = transformer.apply(cfg, params, tokens, np.arange(tokens.shape[1])[None])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits[0, :-1], tokens[0, 1:])
+    total += float(losses[len(prompt) - 1 :].sum())
+    count += tokens.shape[1] - len(prompt)
+  record = pd.read_parquet(stages.folder(tiny_workdir, stage.id) / 'records.parquet').iloc[0]
+  assert record['metric'] == 'loss' and record['problems'] == len(by_problem)
+  assert record['value'] == pytest.approx(total / count, rel=1e-5)
+  assert 0 < record['stderr'] < 0.2
+
+
+def test_a_branch_counts_its_whole_path_and_only_real_tokens(tiny_workdir):
+  stage = _branches()[-1]
+  done = stages.done(tiny_workdir, stage.id)
+  folder, data = stages.load_data(tiny_workdir, stage.recipe)
+  counts = data.counts['sft']
+  steps, rows = stage.recipe['stop'], stage.recipe['rows']
+  assert done['cell']['sft_tokens'] == round(steps * rows * counts['tokens'] / counts['rows'])
+  assert done['cell']['sft_unique_tokens'] <= done['cell']['sft_tokens']
+  cfg = stages.model(stage.recipe)
+  context, tokens = 0, 0
+  for step in range(steps):
+    batch = batches.batch(batches.packed(folder, 'sft'), 0, step, rows)
+    for row in batch['segment_ids']:
+      lengths = np.bincount(row[row > 0])
+      t, c = compute.causal(lengths)
+      tokens, context = tokens + t, context + c
+  by_hand = compute.train(cfg, tokens, context, steps * rows, 32)
+  assert compute.total(done['path']['sft']) == pytest.approx(compute.total(by_hand))
+  assert compute.total(done['path']['sft'], 'executed') == pytest.approx(
+    compute.total(by_hand, 'executed')
+  )
+
+
+def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir):
+  c = tiny.get_config()
+  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
+  c.sft.microbatches, c.mesh.data = 2, 2
+  study.run(c, tmp_path / 'w')
+  stage = _branches()[-1]
+  mesh = sharding.make_mesh()
+  one, two = (
+    stages.params_of(w, stage.id, stage.recipe, mesh) for w in (tiny_workdir, tmp_path / 'w')
+  )
+  far = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), one, two)
+  assert max(jax.tree.leaves(far)) < 2e-2  # Adam turns noise in tiny gradients into whole steps
+  losses = [
+    pd.read_parquet(stages.folder(w, stage.id) / 'records.parquet')['value'][0]
+    for w in (tiny_workdir, tmp_path / 'w')
+  ]
+  assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_its_branch_and_no_other(tmp_path):
+  c = tiny.get_config()
+  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
+  c.sft.learning_rate = 1e30
+  c.checkpoint_seconds = 1e-9
+  workdir = study.run(c, tmp_path / 'w')
+  outcomes = {s.id: stages.done(workdir, s.id)['outcome'] for s in study.expand(c)}
+  by_kind = {s.kind: outcomes[s.id] for s in study.expand(c)}
+  assert by_kind['pretrain'] == 'ok' and by_kind['sample'] == 'parent failed'
+  failed = next(s for s in study.expand(c) if outcomes[s.id] == 'non-finite')
+  state, _ = stages.restore(workdir, failed.id, failed.recipe, sharding.make_mesh())
+  assert 0 < int(state.step) < failed.recipe['stop']
+  assert not (stages.folder(workdir, failed.id) / 'records.parquet').exists()

@@ -1,0 +1,185 @@
+"""The ledger against hand counts, against a loop over tokens, and against the dots XLA is given."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling import compute, losses, sample_step, sharding, train_step
+from scaling.model import transformer
+
+BASE = dict(vocab_size=13, d_model=16, n_layers=3, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=24)
+CONFIGS = {
+  'plain': transformer.ModelConfig(**BASE),
+  'grouped': transformer.ModelConfig(**BASE | dict(n_kv_heads=2)),
+  'untied, biases, QK-norm': transformer.ModelConfig(
+    **BASE, tied_embeddings=False, qkv_bias=True, qk_norm=True
+  ),
+}
+configs = pytest.mark.parametrize('cfg', CONFIGS.values(), ids=CONFIGS.keys())
+
+
+def dot_flops(lowered) -> int:
+  """2 x result elements x contracted elements over every dot_general run by a loopless program."""
+  text = lowered.as_text()
+  assert 'stablehlo.while' not in text  # its body would be counted once
+  functions = dict(re.findall(r'func\.func \w+ @(\w+)\((.*?\n)  }\n', text, re.DOTALL))
+  dims = lambda s: [int(d) for d in s.split('x')]
+
+  @functools.cache
+  def run(name):
+    dots = re.findall(
+      r'stablehlo\.dot_general.*?contracting_dims = \[([\d, ]*)\] x .*?'
+      r': \(tensor<([\dx]+)x\w+>, .*?\) -> tensor<([\dx]+)x\w+>',
+      functions[name],
+    )
+    assert len(dots) == functions[name].count('stablehlo.dot_general')
+    own = sum(
+      2 * math.prod(dims(result)) * math.prod(dims(left)[int(d)] for d in contracted.split(','))
+      for contracted, left, result in dots
+    )
+    return own + sum(map(run, re.findall(r' call @(\w+)', functions[name])))
+
+  return run('main')
+
+
+@pytest.fixture
+def unrolled(monkeypatch):
+  """The steps with all layers unrolled, so that no loop hides a dot."""
+  whole = lambda cfg, *args, **kw: apply(cfg, *args, unroll=cfg.n_layers, **kw)
+  apply = transformer.apply
+  monkeypatch.setattr(transformer, 'apply', whole)
+
+
+def abstract_params(cfg):
+  return jax.eval_shape(functools.partial(transformer.init, cfg), jax.random.key(0))
+
+
+def batch_of(rows, row_tokens):
+  ints = jax.ShapeDtypeStruct((rows, row_tokens), jnp.int32)
+  weights = jax.ShapeDtypeStruct((rows, row_tokens), jnp.float32)
+  return {'tokens': ints, 'positions': ints, 'segment_ids': ints, 'weights': weights}
+
+
+@configs
+def test_parameters_are_those_of_the_model(cfg):
+  params = abstract_params(cfg)
+  size = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+  embedding = size([params[k] for k in ('embed', 'unembed') if k in params])
+  counted = compute.parameters(cfg)
+  assert counted == (embedding, size(params) - embedding)
+  assert counted.total == size(params)
+
+
+@configs
+def test_train_step_executes_what_xla_is_given(cfg, unrolled):
+  B, T = 4, 10
+  opt = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0)
+  mesh = sharding.make_mesh()
+  state = jax.eval_shape(train_step.make_init(cfg, opt, mesh), jax.random.key(0))
+  make = train_step.make_train_step.__wrapped__  # a step of its own, not the cached one
+  step = make(cfg, losses.cross_entropy, None, opt, mesh)
+  seen = dot_flops(step.lower(state, batch_of(B, T), 1e-3, 1.0))
+  assert compute.total(compute.train(cfg, 0, 0, B, T), 'executed') == seen
+
+
+@configs
+def test_score_executes_what_xla_is_given(cfg, unrolled):
+  B, T = 4, 10
+  score = train_step.make_score.__wrapped__(cfg, sharding.make_mesh())
+  lowered = score.lower(abstract_params(cfg), batch_of(B, T), 1.0)
+  executed = compute.score(cfg, 0, 0, B, T)['executed']
+  assert executed['reference'] == compute.total({'executed': executed}, 'executed')
+  assert executed['reference'] == dot_flops(lowered)
+
+
+@configs
+def test_sampler_executes_what_xla_is_given(cfg, unrolled):
+  P, n, S, T = 3, 2, 7, 5
+  prompts, lengths = jnp.ones((P, S), jnp.int32), jnp.full(P, S)
+  params = abstract_params(cfg)
+  prefill = jax.jit(functools.partial(sample_step.prefill, cfg), static_argnums=(3, 4))
+  seen_prefill = dot_flops(prefill.lower(params, prompts, lengths, n, T))
+  state = jax.eval_shape(lambda p: sample_step.prefill(cfg, p, prompts, lengths, n, T), params)
+  decode = jax.jit(functools.partial(sample_step.decode, cfg))
+  steps = 3
+  executed = compute.generate(cfg, lengths, np.full((P, n), 4), S, T, steps)['executed']
+  assert executed['prefill'] == seen_prefill
+  assert executed['decode'] == steps * dot_flops(decode.lower(params, state))
+
+
+def test_forward_agrees_with_xlas_own_estimate(unrolled):
+  """XLA's estimate counts elementwise work and softmax too: above ours, by a fifth at this size."""
+  cfg = transformer.ModelConfig(
+    vocab_size=64, d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=192
+  )
+  B, T = 2, 32
+  forward = jax.jit(functools.partial(transformer.apply, cfg))
+  ints = jax.ShapeDtypeStruct((B, T), jnp.int32)
+  estimate = forward.lower(abstract_params(cfg), ints, ints, ints).compile().cost_analysis()
+  ours = compute.forward_flops(cfg, B * T, B * T * T, B * T)
+  assert ours <= estimate['flops'] <= 1.2 * ours
+
+
+def test_forward_flops_by_hand():
+  cfg = CONFIGS['grouped']  # L 3, D 16, N 4, K 2, H 8, F 24, V 13
+  matmuls = 3 * (16 * 32 + 16 * 16 + 16 * 16 + 32 * 16 + 3 * 16 * 24)
+  assert compute.forward_flops(cfg, 1, 0, 0) == 2 * matmuls
+  assert compute.forward_flops(cfg, 0, 1, 0) == 3 * 2 * 2 * 32  # scores, and weights times values
+  assert compute.forward_flops(cfg, 0, 0, 1) == 2 * 16 * 13
+  assert compute.causal([1, 3]) == (4, 1 + 1 + 2 + 3)
+
+
+def test_training_costs_three_forwards_of_the_real_tokens():
+  cfg = CONFIGS['plain']
+  ledger = compute.train(cfg, *compute.causal([5, 3]), rows=1, row_tokens=10)
+  forward = compute.forward_flops(cfg, 8, 15 + 6, 8)
+  assert ledger['model']['forward'] == forward
+  assert ledger['model']['backward'] == 2 * forward
+  assert compute.total(ledger) == 3 * forward
+  assert compute.total(ledger, 'executed') == 3 * compute.forward_flops(cfg, 10, 100, 10)
+  scored = compute.score(cfg, *compute.causal([5, 3]), rows=1, row_tokens=10)
+  assert compute.total(scored) == scored['model']['reference'] == forward
+
+
+def test_generation_counts_every_pass_of_every_sample():
+  cfg = CONFIGS['grouped']
+  prompts, responses = [4, 6], [[1, 3], [5, 2]]
+  prefill = decode = 0
+  for prompt, drawn in zip(prompts, responses):
+    for place in range(prompt):
+      prefill += compute.forward_flops(cfg, 1, place + 1, place == prompt - 1)
+    for length in drawn:
+      for t in range(length - 1):  # token t is fed, and attends to itself and all before it
+        decode += compute.forward_flops(cfg, 1, prompt + t + 1, 1)
+  ledger = compute.generate(cfg, prompts, responses, prompt_tokens=8, response_tokens=5, steps=4)
+  assert ledger['model']['prefill'] == prefill
+  assert ledger['model']['decode'] == decode
+  assert ledger['executed']['prefill'] > prefill
+  assert ledger['executed']['decode'] > decode
+  assert compute.total(ledger) == prefill + decode
+
+
+def test_a_query_costs_what_generating_its_samples_costs():
+  cfg = CONFIGS['plain']
+  ledger = compute.generate(cfg, [6], [[4] * 5], prompt_tokens=6, response_tokens=4, steps=3)
+  assert compute.query(cfg, 6, 4, 5) == (ledger['model']['prefill'], ledger['model']['decode'])
+  assert compute.query(cfg, 6, 1, 5)[1] == 0  # the first token comes of the prefill
+
+
+def test_ledgers_add_up_kind_by_kind():
+  cfg = CONFIGS['plain']
+  trained = compute.train(cfg, 8, 21, 1, 10)
+  scored = compute.score(cfg, 8, 21, 1, 10)
+  both = compute.add(trained, scored, compute.empty())
+  assert set(both['model']) == set(both['executed']) == set(compute.KINDS)
+  assert both['model'] == trained['model'] | {'reference': scored['model']['reference']}
+  assert compute.total(both, 'executed') == (
+    compute.total(trained, 'executed') + compute.total(scored, 'executed')
+  )
+  assert compute.add() == compute.empty()
+  assert compute.add(trained, trained) == compute.train(cfg, 16, 42, 2, 10)

@@ -1,0 +1,21 @@
+"""Every experiment's plan builds, and its docstring starts with the command that runs it."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from scaling import study
+
+EXPERIMENTS = sorted(p.stem for p in (Path(__file__).parents[1] / 'experiments').glob('[a-z]*.py'))
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_plan_builds(name):
+  module = importlib.import_module(f'experiments.{name}')
+  assert f'python run.py --config=experiments/{name}.py' in module.__doc__
+  for arg in ('', 'smoke'):
+    tree = study.expand(module.get_config(arg))
+    assert tree and len({s.id for s in tree}) == len(tree)
+    assert all(s.parent is None or any(p.id == s.parent for p in tree) for s in tree)
+  assert len(study.expand(module.get_config('smoke'))) <= len(study.expand(module.get_config('')))

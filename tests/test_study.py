@@ -1,0 +1,187 @@
+"""The tree of a study, and that a run cut off anywhere ends with the bits of one that was not."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pandas as pd
+import pytest
+
+from scaling import compute, study
+from scaling.errors import BadInput
+from scaling.stages import stage as stages
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+
+# Kills itself, the hard way, at the moment named: before the checkpoint of (kind, step), after its
+# curve is written and before its state is, or before a bank's shard of that number.
+KILLED = """
+import os, signal, sys
+from scaling import bank, checkpoint, study
+from scaling.stages import stage as stages
+from tests import tiny
+workdir, when, kind, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+save, write, checkpoint_save = stages.save, bank.write, checkpoint.save
+def save_or_die(setting, stage, state, meta, curve):
+  here = stage.kind == kind and int(state.step) == number
+  if here and when == 'before':
+    die()
+  if here and when == 'between':
+    checkpoint.save = lambda *a: die()
+  save(setting, stage, state, meta, curve)
+def write_or_die(*args):
+  write_or_die.count += 1
+  if kind == 'bank' and write_or_die.count == number:
+    die()
+  write(*args)
+write_or_die.count = 0
+stages.save, bank.write = save_or_die, write_or_die
+config = tiny.get_config()
+config.checkpoint_seconds = float(sys.argv[5])
+study.run(config, workdir)
+"""
+
+
+def _run(workdir, cache, when='never', kind='none', number=0, checkpoint_seconds=1e-9):
+  done = subprocess.run(
+    [sys.executable, '-c', KILLED, str(workdir), when, kind, str(number), str(checkpoint_seconds)],
+    cwd=ROOT, capture_output=True, text=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_COMPILATION_CACHE_DIR': str(cache),
+                      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'},
+  )  # fmt: skip
+  expected = 0 if when == 'never' else -signal.SIGKILL
+  assert done.returncode == expected, done.stderr[-3000:]
+
+
+def _result(workdir, stage):
+  """All that a stage left, but the seconds it took."""
+  folder = stages.folder(workdir, stage.id)
+  done = json.loads((folder / 'done.json').read_text())
+  done.pop('seconds')
+  done['cell'].pop('seconds')
+  tables = {}
+  for path in sorted(folder.rglob('*.parquet')):
+    table = pd.read_parquet(path)
+    tables[str(path.relative_to(folder))] = table.drop(columns='seconds', errors='ignore')
+  arrays = None
+  if stage.kind != 'sample':
+    with ocp.CheckpointManager(folder / 'checkpoints') as manager:
+      step = manager.latest_step()
+      arrays = manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+      ).state
+  return done, tables, arrays
+
+
+def _same(a, b):
+  if isinstance(a, dict):
+    assert a.keys() == b.keys()
+    for key in a:
+      _same(a[key], b[key])
+  elif isinstance(a, list | tuple):
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+      _same(x, y)
+  elif isinstance(a, pd.DataFrame):
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+  elif a is not None and not isinstance(a, str):
+    assert np.array_equal(np.asarray(a), np.asarray(b))
+  else:
+    assert a == b
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
+  """SFT, RL (mid-segment, with minibatches) and a bank, each killed; ledger and curves compared."""
+  cache, whole, cut = tmp_path / 'cache', tmp_path / 'whole', tmp_path / 'cut'
+  _run(whole, cache, checkpoint_seconds=1e9)
+  _run(cut, cache, 'before', 'sft', 3)
+  _run(cut, cache, 'between', 'sft', 5)
+  _run(cut, cache, 'before', 'rl', 2)
+  _run(cut, cache, 'between', 'rl', 4)
+  _run(cut, cache, 'before', 'bank', 2)
+  _run(cut, cache)
+  tree = study.expand(tiny.get_config())
+  assert {s.kind for s in tree} == {'pretrain', 'sft', 'rl', 'sample'}
+  for stage in tree:
+    _same(_result(whole, stage), _result(cut, stage))
+  before = {p: p.stat().st_mtime_ns for p in cut.rglob('done.json')}
+  _run(cut, cache)  # all is done: nothing is run again
+  assert before == {p: p.stat().st_mtime_ns for p in cut.rglob('done.json')}
+
+
+def test_a_branch_shares_its_trunk_and_a_longer_sweep_the_shorter():
+  short, long = tiny.get_config(), tiny.get_config()
+  long.sft.tokens = (1024, 2048, 4096)
+  ids = {s.id for s in study.expand(short)}
+  assert ids < {s.id for s in study.expand(long)}
+  kinds = [s for s in study.expand(long) if s.kind == 'sft']
+  trunks = [s for s in kinds if s.recipe['end'] is None]
+  branches = [s for s in kinds if s.recipe['end'] is not None]
+  assert [s.recipe['stop'] for s in branches] == [4, 8, 16]
+  for earlier, later in itertools.pairwise(trunks):
+    assert later.parent == earlier.id and later.recipe['start'] == earlier.recipe['stop']
+  for branch in branches:
+    assert branch.recipe['stop'] - branch.recipe['start'] == branch.recipe['decay']
+    assert {t.id: t.recipe['stop'] for t in trunks}[branch.parent] == branch.recipe['start']
+
+
+def test_the_name_of_a_stage_follows_the_recipe_and_not_the_mechanics():
+  base, mechanics, recipe = tiny.get_config(), tiny.get_config(), tiny.get_config()
+  mechanics.mesh.data, mechanics.sft.microbatches, mechanics.checkpoint_seconds = 8, 2, 1.0
+  recipe.sft.learning_rate = 1e-3
+  ids = lambda c: [s.id for s in study.expand(c)]
+  assert ids(base) == ids(mechanics)
+  assert ids(base)[0] == ids(recipe)[0] and not set(ids(base)[1:]) & set(ids(recipe)[1:])
+
+
+def test_planned_flops_bound_and_resemble_what_training_costs(tmp_path):
+  """The plan counts full rows; the same counts through the ledger's formula agree."""
+  stage = next(s for s in study.expand(tiny.get_config()) if s.kind == 'sft')
+  steps = stage.recipe['stop'] - stage.recipe['start']
+  tokens, context = compute.causal([16] * (2 * 8 * steps))
+  by_hand = compute.train(stages.model(stage.recipe), tokens, context, 8 * steps, 32)
+  planned = study.estimate(stage)
+  assert planned['executed'] == by_hand['executed']
+  assert compute.total(planned) == pytest.approx(compute.total(by_hand), rel=0.01)
+
+
+def test_sharing_against_independent_runs_by_hand():
+  c = tiny.get_config()
+  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
+  tree = study.expand(c)
+  cost = {s.id: compute.total(study.estimate(s)) for s in tree}
+  step = {
+    s.kind: cost[s.id] / (s.recipe['stop'] - s.recipe['start']) for s in tree if s.kind != 'sample'
+  }
+  planned, alone = study.sharing(tree)
+  # budgets of 4 and 8 steps, decaying over 1 and 2: a trunk of 6 and branches of 1 and 2
+  assert planned == pytest.approx(4 * step['pretrain'] + (6 + 1 + 2) * step['sft'])
+  assert alone == pytest.approx(8 * step['pretrain'] + (4 + 8) * step['sft'])
+
+
+@pytest.mark.parametrize(
+  'make, says',
+  [
+    (lambda d: (d / 'notes.txt').write_text('x'), 'not a Postscale workdir'),
+    (lambda d: (d / 'version.json').write_text('{"format": 99}'), 'format 99'),
+    (lambda d: (d / 'version.json').write_text('{"format'), 'not JSON'),
+  ],
+)
+def test_a_workdir_that_cannot_be_used_is_refused(tmp_path, make, says):
+  make(tmp_path)
+  with pytest.raises(BadInput, match=says):
+    study.open_workdir(tmp_path)
+
+
+def test_a_workdir_under_a_file_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(BadInput, match='cannot be written'):
+    study.open_workdir(tmp_path / 'file' / 'workdir')

@@ -15,7 +15,7 @@ PARENT = ['model', 'pretrain_tokens', 'sft_tokens']
 
 def verdict(low: float, high: float, up: str, down: str) -> str:
   """The word for an interval of a difference: `up`, `down`, or no change beyond noise."""
-  return up if low > 0 else down
+  return up if low > 0 else down if high < 0 else NO_CHANGE
 
 
 def token_column(loss: pd.DataFrame) -> str:

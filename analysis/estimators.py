@@ -5,6 +5,7 @@ without replacement: nothing is resampled, and never is it 'the first k'. Take n
 subsets overlap so much that the average says little. Everything is float64.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,6 +117,7 @@ def _binomial_pmf(n: int, p: float) -> np.ndarray:
   return np.exp(log_choose + special.xlogy(i, p) + special.xlogy(n - i, 1 - p))
 
 
+@functools.lru_cache
 def _gauss_legendre(points: int) -> tuple[np.ndarray, np.ndarray]:
   x, w = np.polynomial.legendre.leggauss(points)
   return (x + 1) / 2, w / 2

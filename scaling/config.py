@@ -13,6 +13,7 @@ import itertools
 
 from ml_collections import ConfigDict
 
+from scaling.data.batches import LONG_EXAMPLES
 from scaling.errors import BadInput
 from scaling.model.presets import PRESETS
 
@@ -29,6 +30,7 @@ def default() -> ConfigDict:
   c.data.style = 'short'  # the prompt: 'short', a bare expression, or 'full', the task's own words
   c.data.vocab = 'arithmetic'  # characters of scaling/data/vocab.py: arithmetic, ascii or bytes
   c.data.row_tokens = 64  # positions of a packed row: the longest example a model can see
+  c.data.long_examples = 'error'  # those longer than a row: 'error', or 'drop' (counted)
   c.data.seed = 0  # draws the problems; one draw serves all seeds of a study
   c.data.sft_problems = 40_000  # distinct problems with solutions to fine-tune on
   c.data.rl_problems = 4_000  # distinct problems whose prompts RL draws from
@@ -55,15 +57,15 @@ def default() -> ConfigDict:
   c.pretrain.tasks = ()  # a mixture at equal rates; loss on every token; () starts SFT from scratch
   c.pretrain.examples = 10_000  # distinct examples of the mixture
   c.pretrain.tokens = 0
-  c.pretrain.rows = 64  # packed rows in a batch
-  c.pretrain.learning_rate = 4e-3
+  c.pretrain.rows = 16  # packed rows in a batch
+  c.pretrain.learning_rate = 2e-3
   c.pretrain.warmup_steps = 20
   c.pretrain.decay = 0.2  # the last part of a budget over which the rate falls to 0
 
   c.sft = ConfigDict()
   c.sft.tokens = (65_536, 131_072, 262_144)  # budgets: one trunk, and a decay branch for each
-  c.sft.rows = 64
-  c.sft.learning_rate = 4e-3
+  c.sft.rows = 16
+  c.sft.learning_rate = 2e-3
   c.sft.warmup_steps = 20
   c.sft.decay = 0.2
   c.sft.microbatches = 1  # gradient accumulation: parts that a batch is cut into
@@ -77,7 +79,7 @@ def default() -> ConfigDict:
   c.rl.minibatches = 1  # optimiser steps that an update's rollouts are cut into
   c.rl.learning_rate = 1e-3  # for width 64, as above
   c.rl.temperature = 1.0
-  c.rl.response_tokens = 16  # the longest response, its stop token counted
+  c.rl.response_tokens = 18  # the longest response, its stop token counted
   c.rl.clip_low = 0.2
   c.rl.clip_high = 0.2
   c.rl.kl_coef = 0.0  # weight of the k3 penalty to the SFT parent, a term of the loss
@@ -85,7 +87,7 @@ def default() -> ConfigDict:
   c.sample = ConfigDict()  # the rollout bank drawn for every cell
   c.sample.n = 128  # samples of each test problem
   c.sample.temperature = 1.0
-  c.sample.response_tokens = 16
+  c.sample.response_tokens = 18
   c.sample.block_prompts = 4  # the compiled shape: prompts x samples at a time;
   c.sample.block_samples = 128  # a prompt is prefilled once for each block
 
@@ -184,6 +186,11 @@ def validate(c: ConfigDict) -> None:
     c.data.test_problems % c.sample.block_prompts == 0,
     f'config.sample.block_prompts ({c.sample.block_prompts}) does not divide '
     f'config.data.test_problems ({c.data.test_problems}): banks are drawn in whole blocks',
+  )
+  _require(
+    c.data.long_examples in LONG_EXAMPLES,
+    f'config.data.long_examples is {c.data.long_examples!r}: '
+    f'{" or ".join(map(repr, LONG_EXAMPLES))}',
   )
   _require(
     c.frontier.pretraining in ('sunk', 'counted'),

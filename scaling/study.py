@@ -48,6 +48,7 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
     validation=c.data.validation_problems,
     test=c.data.test_problems,
     pretrain=c.pretrain.examples if c.pretrain.tasks else 0,
+    long_examples=c.data.long_examples,
   )
 
 
@@ -133,15 +134,15 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
 
 
 def estimate(stage: Stage) -> dict:
-  """The ledger that a stage is planned to have: full rows of two segments, longest responses."""
+  """The ledger that a stage is planned to have: full rows of two segments, responses of
+  the greatest length, and prompts as long."""
   recipe, cfg = stage.recipe, stages.model(stage.recipe)
   row = recipe['data']['row_tokens']
   if stage.kind in ('pretrain', 'sft'):
     tokens = (recipe['stop'] - recipe['start']) * recipe['rows'] * row
     rows = (recipe['stop'] - recipe['start']) * recipe['rows']
     return compute.train(cfg, tokens, tokens * row / 4, rows, row)
-  prompt = max(row - recipe['response_tokens'], row // 2)
-  response = recipe['response_tokens']
+  prompt = response = recipe['response_tokens']
   if stage.kind == 'sample':
     prompts, n, times, learn = recipe['problems'], recipe['n'], 1, 0
   else:
@@ -199,7 +200,7 @@ def open_workdir(workdir: Path) -> Path:
 
 
 def run(c: ConfigDict, workdir: Path) -> Path:
-  """Runs what is not done of a study and returns the workdir. Cut off, it goes on when run again."""
+  """Runs what is not done of a study; returns the workdir. Cut off, it goes on when run again."""
   tree = expand(c)
   workdir = open_workdir(workdir)
   mesh = sharding.make_mesh(**c.mesh)

@@ -19,6 +19,7 @@ from scaling.errors import BadInput
 
 POOLS = ('sft', 'rl', 'validation', 'test')  # problems; 'pretrain' has rows alone
 PACKED = ('pretrain', 'sft', 'validation')
+LONG_EXAMPLES = ('error', 'drop')  # what becomes of an example longer than a row
 
 
 class DataSpec(NamedTuple):
@@ -35,6 +36,7 @@ class DataSpec(NamedTuple):
   validation: int | None
   test: int | None
   pretrain: int  # examples over all of pretrain_tasks
+  long_examples: str = 'error'  # of LONG_EXAMPLES; 'drop': pools are filled with those that fit
 
 
 class Problem(NamedTuple):
@@ -54,7 +56,7 @@ class Data(NamedTuple):
   folder: pathlib.Path
   spec: dict
   vocab: Vocab
-  counts: dict  # pool -> {problems, rows, tokens, loss_tokens}
+  counts: dict  # pool -> {problems, dropped, rows, tokens, loss_tokens}
   max_prompt_tokens: int
   max_response_tokens: int  # the stop token included
   sources: dict  # path -> SHA-256 of the files that it was made from

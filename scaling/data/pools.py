@@ -7,6 +7,7 @@ A task is written as a call with literal arguments, and read without running it:
 """
 
 import ast
+import collections
 import dataclasses
 import difflib
 import hashlib
@@ -18,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from scaling.data import solutions
-from scaling.data.batches import POOLS, DataSpec, Problem
-from scaling.data.vocab import VOCABS
+from scaling.data.batches import LONG_EXAMPLES, POOLS, DataSpec, Problem
+from scaling.data.vocab import VOCABS, Vocab
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
 
@@ -90,6 +91,10 @@ def check_spec(spec: DataSpec) -> None:
     raise BadInput(f'data.vocab is {spec.vocab!r}: it must be one of {", ".join(VOCABS)}')
   if not 2 <= spec.row_tokens <= 65535:
     raise BadInput(f'data.row_tokens is {spec.row_tokens}: it must be between 2 and 65535')
+  if spec.long_examples not in LONG_EXAMPLES:
+    raise BadInput(
+      f'data.long_examples is {spec.long_examples!r}: it must be one of {", ".join(LONG_EXAMPLES)}'
+    )
   if spec.seed < 0:
     raise BadInput(f'data.seed is {spec.seed}: it must be at least 0')
   tasks = {text: parse_task(text) for text in (spec.task, *spec.pretrain_tasks)}
@@ -164,6 +169,24 @@ def _written(arguments: dict) -> str:
 # -- drawing problems
 
 
+def example_tokens(problem: Problem, vocab: Vocab) -> tuple[int, int]:
+  """Lengths of the prompt and of the response, its stop token included."""
+  return len(vocab.encode(problem.prompt)), len(vocab.encode(problem.solution)) + 1
+
+
+def _fits(spec: DataSpec) -> Callable[[Draft], bool]:
+  """Whether a draft may be in a pool; with 'error' each may, and a long one is refused later."""
+  if spec.long_examples == 'error':
+    return lambda draft: True
+  vocab = VOCABS[spec.vocab]
+  return lambda draft: sum(example_tokens(draft.problem, vocab)) <= spec.row_tokens
+
+
+def _left_out(count: int) -> str:
+  """A clause for a message about problems that do not suffice."""
+  return f' (without {count} longer than data.row_tokens)' if count else ''
+
+
 def _number_from(*parts) -> int:
   """A 62-bit integer from a hash: a seed, or a place in an order."""
   return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'big') >> 2
@@ -204,25 +227,30 @@ def _plain(entry: dict) -> dict:
 
 
 def _generate(
-  task: Task, style: str, seed: int, pool: str, count: int, taken: set[str]
+  task: Task, spec: DataSpec, pool: str, count: int, taken: set[str], dropped: collections.Counter
 ) -> Iterator[Draft]:
-  """Yields `count` drafts of new problems, adding their keys to `taken`.
+  """Yields `count` drafts of new problems that fit, adding their keys to `taken`.
 
   Each pool draws from a stream of its own, so that a larger pool begins with the smaller one.
-  Raises BadInput when the task has too few: nothing new among five times as many draws as there
-  were finds.
+  Distinct problems that do not fit are counted in `dropped`. Raises BadInput when the task has too
+  few: nothing new that fits among five times as many draws as there were finds.
   """
+  fits, long = _fits(spec), set()
   found = stale = chunk = 0
   while found < count:
-    dataset = _dataset(task, _number_from(seed, task.name, pool, chunk), CHUNK)
+    dataset = _dataset(task, _number_from(spec.seed, task.name, pool, chunk), CHUNK)
     for i in range(CHUNK):
-      draft = _draft(task.name, dataset[i], style)
-      if draft is None or draft.key in taken:
+      draft = _draft(task.name, dataset[i], spec.style)
+      if draft is None or draft.key in taken or not fits(draft):
+        if draft is not None and draft.key not in taken and draft.key not in long:
+          long.add(draft.key)
+          dropped[pool.split()[0]] += 1
         stale += 1
         if stale > max(2000, 5 * len(taken)):
           raise BadInput(
             f'task {task.name}({_written(task.arguments)}): only {found} distinct problems were '
-            f'left for the {pool} pool, which asks for {count}: ask for fewer or widen the task'
+            f'left for the {pool} pool{_left_out(len(long))}, which asks for {count}: '
+            'ask for fewer or widen the task'
           )
         continue
       taken.add(draft.key)
@@ -237,7 +265,10 @@ def _read(path: str) -> bytes:
   try:
     return pathlib.Path(path).read_bytes()
   except OSError as error:
-    raise BadInput(f'{path}: {error.strerror}: give the path of a JSONL file') from None
+    raise BadInput(
+      f"{path}: {error.strerror}: give the path of a JSONL file in GSM8K's format, say of "
+      'grade_school_math/data/train.jsonl from https://github.com/openai/grade-school-math'
+    ) from None
 
 
 def read_jsonl(path: str, keep_marks: bool = False) -> list[Draft]:
@@ -297,53 +328,80 @@ def _order(drafts: Sequence[Draft], seed: int) -> list[Draft]:
   return sorted(drafts, key=lambda draft: _number_from(seed, draft.key))
 
 
-def _split_jsonl(task: Task, spec: DataSpec, taken: set[str]) -> dict[str, list[Draft]]:
-  """Pools out of a file, or out of a file and its test file."""
+def _split_jsonl(
+  task: Task, spec: DataSpec, taken: set[str], dropped: collections.Counter
+) -> dict[str, list[Draft]]:
+  """Pools out of a file, or out of a file and its test file; the pool of None has what is left."""
   keep = task.arguments.get('keep_marks', False)
-  drafts = _order(read_jsonl(task.arguments['path'], keep), spec.seed)
+  path, test_path = task.arguments['path'], task.arguments.get('test_path')
+  drafts = _order(read_jsonl(path, keep), spec.seed)
   pools, left = {}, {pool: getattr(spec, pool) for pool in ('test', 'validation', 'rl', 'sft')}
-  if task.arguments.get('test_path'):
-    held_out = _order(read_jsonl(task.arguments['test_path'], keep), spec.seed)
-    pools['test'] = _take(held_out, left.pop('test'), 'test', task.arguments['test_path'])
+  if test_path:
+    held_out = _order(read_jsonl(test_path, keep), spec.seed)
+    pools['test'], _ = _take(held_out, left.pop('test'), spec, 'test', test_path, dropped)
     everything = {draft.key for draft in held_out}
     drafts = [draft for draft in drafts if draft.key not in everything]
   fixed = sum(count for count in left.values() if count is not None)
-  if fixed > len(drafts):
+  fitting = sum(map(_fits(spec), drafts))
+  if fixed > fitting:
     raise BadInput(
-      f'{task.arguments["path"]}: {len(drafts)} distinct problems, and the pools '
+      f'{path}: {fitting} distinct problems{_left_out(len(drafts) - fitting)}, and the pools '
       f'{", ".join(left)} ask for {fixed}: ask for fewer'
     )
-  rest = len(drafts) - fixed
-  for pool, count in left.items():
-    pools[pool] = drafts[: rest if count is None else count]
-    drafts = drafts[len(pools[pool]) :]
+  for pool in sorted(left, key=lambda pool: left[pool] is None):
+    pools[pool], drafts = _take(drafts, left[pool], spec, pool, path, dropped)
   taken.update(draft.key for drafts in pools.values() for draft in drafts)
   return pools
 
 
-def _take(drafts: list[Draft], count: int | None, pool: str, path: str) -> list[Draft]:
-  if count is not None and count > len(drafts):
+def _take(
+  drafts: list[Draft],
+  count: int | None,
+  spec: DataSpec,
+  pool: str,
+  path: str,
+  dropped: collections.Counter,
+) -> tuple[list[Draft], list[Draft]]:
+  """(the first `count` drafts that fit, the rest); with None, all that fit.
+
+  Those passed over are counted in `dropped`. Raises BadInput where too few fit.
+  """
+  fits, kept, at = _fits(spec), [], 0
+  while at < len(drafts) and len(kept) != count:
+    kept += [drafts[at]] if fits(drafts[at]) else []
+    at += 1
+  long = at - len(kept)
+  if count is not None and len(kept) < count:
     raise BadInput(
-      f'{path}: {len(drafts)} distinct problems, and data.{pool} is {count}: ask for fewer'
+      f'{path}: {len(kept)} distinct problems{_left_out(long)}, and data.{pool} is {count}: '
+      'ask for fewer'
     )
-  return drafts if count is None else drafts[:count]
+  if long:
+    dropped[pool] += long
+  return kept, drafts[at:]
 
 
-def draw(spec: DataSpec, progress: Callable[[str], None] | None = None) -> dict[str, list[Draft]]:
+def draw(
+  spec: DataSpec,
+  progress: Callable[[str], None] | None = None,
+  dropped: collections.Counter | None = None,
+) -> dict[str, list[Draft]]:
   """All pools, disjoint: test first, so that it stays the same whatever the others ask for.
 
   'pretrain' is a list for each of its tasks, under 'pretrain 0', 'pretrain 1', ...
+  dropped: gets, by pool, how many examples longer than a row were passed over to fill it.
   """
   check_spec(spec)
   say = progress or (lambda text: None)
   say('drawing problems')
+  dropped = collections.Counter() if dropped is None else dropped
   task = parse_task(spec.task)
   taken: set[str] = set()
   if task.name == 'jsonl':
-    pools = _split_jsonl(task, spec, taken)
+    pools = _split_jsonl(task, spec, taken, dropped)
   else:
     pools = {
-      pool: list(_generate(task, spec.style, spec.seed, pool, getattr(spec, pool), taken))
+      pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, dropped))
       for pool in ('test', 'validation', 'rl', 'sft')
     }
   sft = {draft.key for draft in pools['sft']}
@@ -356,9 +414,10 @@ def draw(spec: DataSpec, progress: Callable[[str], None] | None = None) -> dict[
     if part.name == 'jsonl':
       drafts = read_jsonl(part.arguments['path'], part.arguments.get('keep_marks', False))
       fresh = [draft for draft in _order(drafts, spec.seed) if draft.key not in known]
-      pools[f'pretrain {i}'] = _take(fresh, count, 'pretrain', part.arguments['path'])
+      path = part.arguments['path']
+      pools[f'pretrain {i}'], _ = _take(fresh, count, spec, 'pretrain', path, dropped)
       known.update(draft.key for draft in pools[f'pretrain {i}'])
     else:
       name = f'pretrain {i}'
-      pools[name] = list(_generate(part, spec.style, spec.seed, name, count, known))
+      pools[name] = list(_generate(part, spec, name, count, known, dropped))
   return pools

@@ -4,6 +4,7 @@ The only importer of seqio, and only while it prepares: it brings TensorFlow alo
 What it leaves on disk is read by `scaling.data.batches`, which needs neither.
 """
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
-from scaling.data.pools import Draft, draw, fingerprints, versions
+from scaling.data.pools import Draft, draw, example_tokens, fingerprints, versions
 from scaling.data.vocab import SPECIAL, STOP, UNKNOWN, VOCABS, Vocab, holders
 from scaling.errors import BadInput
 
@@ -37,11 +38,12 @@ def _check_text(draft: Draft, vocab: Vocab, row_tokens: int) -> tuple[int, int]:
       f'{draft.origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
       f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
     )
-  lengths = len(vocab.encode(problem.prompt)), len(vocab.encode(problem.solution)) + 1
+  lengths = example_tokens(problem, vocab)
   if sum(lengths) > row_tokens:
     raise BadInput(
       f'{draft.origin}: prompt of {lengths[0]} tokens + response of {lengths[1]} = {sum(lengths)}, '
-      f'and data.row_tokens is {row_tokens}: raise it, or make the problems smaller'
+      f'and data.row_tokens is {row_tokens}: raise it, make the problems smaller, or set '
+      "data.long_examples = 'drop'"
     )
   return lengths
 
@@ -174,7 +176,14 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
   if (folder / 'data.json').is_file():
     return _check_prepared(spec, load(folder))
   sources = fingerprints(spec)
-  pools = draw(spec, progress)
+  dropped: collections.Counter[str] = collections.Counter()
+  pools = draw(spec, progress, dropped)
+  if dropped and progress:
+    by_pool = ', '.join(f'{pool} {count}' for pool, count in dropped.items())
+    progress(
+      f'left out {dropped.total()} examples longer than data.row_tokens = {spec.row_tokens} '
+      f'({by_pool})'
+    )
   vocab = VOCABS[spec.vocab]
   lengths = {
     pool: np.array([_check_text(draft, vocab, spec.row_tokens) for draft in drafts] or [(0, 0)])
@@ -184,7 +193,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
   temporary = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}')
   try:
     temporary.mkdir(parents=True)
-    counts = {pool: {'problems': 0} for pool in (*POOLS, 'pretrain')}
+    counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)
     _write_rows(spec, pools, temporary, counts, progress)

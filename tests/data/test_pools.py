@@ -245,6 +245,69 @@ def test_pretraining_on_a_file_skips_what_is_held_out(tmp_path):
     pools.draw(jsonl_spec(task, pretrain=31, **counts))
 
 
+@pytest.mark.parametrize('sft', [6, None])
+def test_long_problems_are_passed_over_and_counted_by_pool(tmp_path, sft):
+  words = [' and so on' * (i % 3 == 0) for i in range(60)]  # 20 of them are long
+  rows = [
+    {'question': f'how many is {i}{w}?', 'answer': f'{i}\n#### {i}'} for i, w in enumerate(words)
+  ]
+  path = write(tmp_path / 'a.jsonl', map(json.dumps, rows))
+  task = f'jsonl(path={path!r})'
+  changes = {'row_tokens': 32, 'sft': sft, 'rl': 9, 'validation': 8, 'test': 7}
+  dropped = collections.Counter()
+  drawn = pools.draw(jsonl_spec(task, long_examples='drop', **changes), None, dropped)
+  assert [len(drawn[pool]) for pool in POOLS] == [6 if sft else 16, 9, 8, 7]
+  kept = [draft for drafts in drawn.values() for draft in drafts]
+  assert not any('and so on' in draft.problem.prompt for draft in kept)
+  assert all(dropped[pool] > 0 for pool in POOLS)
+  assert dropped.total() == 20 if sft is None else dropped.total() < 20
+
+  # each pool walks on in the order of the content: with the long ones in, the same walk
+  whole = pools.draw(jsonl_spec(task, sft=60, rl=0, validation=0, test=0))['sft']
+  walk = [draft for pool in ('test', 'validation', 'rl', 'sft') for draft in drawn[pool]]
+  fits = [draft for draft in whole if 'and so on' not in draft.problem.prompt]
+  assert keys(walk) == keys(fits)[: len(walk)]
+  lengths = [len(draft.problem.prompt + draft.problem.solution) + 1 for draft in fits]
+  assert max(lengths) <= 32
+
+  with pytest.raises(BadInput, match=r'40 distinct problems \(without 20 longer than .* for 41'):
+    changes |= {'sft': 17}
+    pools.draw(jsonl_spec(task, long_examples='drop', **changes))
+
+
+def test_long_problems_of_a_test_file_and_of_pretraining_are_counted_too(tmp_path):
+  long = json.dumps({'question': 'why ' * 20, 'answer': 'so\n#### 3'})
+  train = write(tmp_path / 'train.jsonl', [long, *(line(i) for i in range(30))])
+  test = write(tmp_path / 'test.jsonl', [long.replace('why', 'how'), line(30), line(31)])
+  task = f'jsonl(path={train!r}, test_path={test!r})'
+  given = jsonl_spec(
+    task, sft=None, rl=5, validation=5, test=None, row_tokens=60, long_examples='drop',
+    pretrain_tasks=(f'jsonl(path={train!r})',), pretrain=20,
+  )  # fmt: skip
+  dropped = collections.Counter()
+  drawn = pools.draw(given, None, dropped)
+  assert [len(drawn[pool]) for pool in POOLS] == [20, 5, 5, 2]
+  assert len(drawn['pretrain 0']) == 20 and dropped['test'] == 1
+  assert dropped['sft'] + dropped['rl'] + dropped['validation'] == 1
+  with pytest.raises(BadInput, match=r'test\.jsonl: 2 distinct problems \(without 1 longer than'):
+    pools.draw(given._replace(test=3))
+
+
+def test_long_sums_are_passed_over():
+  dropped = collections.Counter()
+  short = spec(row_tokens=16, long_examples='drop')
+  drawn = pools.draw(short, None, dropped)
+  sizes = [len(d.problem.prompt + d.problem.solution) + 1 for p in POOLS for d in drawn[p]]
+  assert max(sizes) <= 16 and len(sizes) == 150 and all(dropped[pool] > 0 for pool in POOLS)
+  assert max(len(d.problem.prompt + d.problem.solution) for d in pools.draw(spec())['sft']) > 16
+  with pytest.raises(BadInput, match=r'only 0 distinct .* the test pool \(without \d+ longer than'):
+    pools.draw(spec(row_tokens=3, long_examples='drop'))
+  with pytest.raises(
+    BadInput, match=r"data\.long_examples is 'cut': it must be one of error, drop"
+  ):
+    pools.draw(spec(long_examples='cut'))
+
+
 @pytest.mark.skipif(not GSM8K.is_dir(), reason='no shared/data/gsm8k beside the project')
 def test_gsm8k_splits_without_a_common_question():
   paths = [str(GSM8K / f'{split}.jsonl') for split in ('train', 'test')]

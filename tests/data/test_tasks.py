@@ -74,6 +74,7 @@ def test_packing_never_mixes_and_loses_nothing(folder, pool):
   rows = batches.packed(folder, pool)
   assert counts == {
     'problems': len(drafts),
+    'dropped': 0,
     'rows': len(rows.tokens),
     'tokens': sum(len(tokens) for tokens, _ in found),
     'loss_tokens': sum(sum(mask) for _, mask in found),
@@ -174,6 +175,35 @@ def test_an_example_longer_than_a_row(tmp_path):
   )
   with pytest.raises(BadInput, match=r'a\.jsonl:1: .* = 11, and data\.row_tokens is 10'):
     tasks.prepare(spec, tmp_path / 'data')
+
+
+def test_long_examples_are_left_out_when_told(tmp_path):
+  rows = [{'question': 'q' * i, 'answer': f'{i}\n#### {i}'} for i in range(1, 31)]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  counts = {'sft': None, 'rl': 0, 'validation': 5, 'test': 5, 'pretrain': 0, 'pretrain_tasks': ()}
+  spec = SPEC._replace(
+    task=f'jsonl(path={str(path)!r})', style='full', vocab='bytes', row_tokens=32, **counts
+  )
+  with pytest.raises(BadInput, match=r"raise it, .*or set data\.long_examples = 'drop'"):
+    tasks.prepare(spec, tmp_path / 'data')
+  said = []
+  tasks.prepare(spec._replace(long_examples='drop'), tmp_path / 'data', said.append)
+  found = batches.load(tmp_path / 'data')
+  lengths = [i + 1 + 2 * len(str(i)) + 6 + 1 for i in range(1, 31)]
+  long = sum(length > 32 for length in lengths)
+  assert 0 < long < 20
+  dropped = {pool: found.counts[pool]['dropped'] for pool in found.counts}
+  assert sum(dropped.values()) == long and dropped['rl'] == dropped['pretrain'] == 0
+  assert sum(found.counts[pool]['problems'] for pool in batches.POOLS) == 30 - long
+  (words,) = [line for line in said if 'left out' in line]
+  assert f'left out {long} examples longer than data.row_tokens = 32 (' in words
+  assert all(f'{pool} {count}' in words for pool, count in dropped.items() if count)
+  assert found.max_prompt_tokens + found.max_response_tokens <= 2 * 32
+  seen = [
+    len(tokens) for pool in ('sft', 'validation') for tokens, _, _ in segments(found.folder, pool)
+  ]
+  assert max(seen) <= 32
 
 
 def test_reading_prepared_data_needs_neither_seqio_nor_a_generator(folder):

@@ -72,12 +72,15 @@ def main(_):
 
   try:
     if PLAN.value:
-      print(plan.describe(config, WORKDIR.value))
+      print(plan.describe(config, study.expand(config), WORKDIR.value))
       return
     study.run(config, WORKDIR.value)
-    from analysis import report
+    from analysis import errors, report
 
-    path, findings = report.write(WORKDIR.value, config.name)
+    try:
+      path, findings = report.write(WORKDIR.value, config.name)
+    except errors.BadInput as error:
+      _fail(f'the study ended, and there is no report: {error}')
   except BadInput as error:
     _fail(str(error))
   except OSError as error:

@@ -1,4 +1,38 @@
-"""Real text: python run.py --config=experiments/gsm8k_sft.py"""
+"""Real text: held-out loss on GSM8K's worked solutions against unique tokens and model size.
+
+    python run.py --config=experiments/gsm8k_sft.py:gsm8k/train.jsonl --workdir=results/gsm8k_sft
+    python run.py --config=experiments/gsm8k_sft.py:smoke --workdir=results/smoke
+
+The argument is the path of a JSONL file in GSM8K's format. Without one, and in the smoke variant,
+it is gsm8k/train.jsonl: put there grade_school_math/data/train.jsonl (MIT) from
+https://github.com/openai/grade-school-math. Every pool is drawn from that one file.
+
+Bytes as tokens, trained from scratch, loss on the solutions alone. Rows of 768 tokens: 676 of the
+7,473 problems are longer and are left out (587 met while filling the SFT pool, 20 the validation
+pool), so the losses are those of the shorter problems. The largest budget is 16 % of an epoch:
+all tokens are unique. The bank is as small as it is because models of these sizes solve nothing.
+
+Time: 15.5 minutes on 2 cores that other runs were using too, 14.4 minutes of CPU time (SFT took
+664 s of the wall time, banks 43 s); the smoke variant 57 s likewise.
+
+What was seen (seed 2; nats per response byte on 150 held-out problems; standard error over packed
+rows, 0.013 to 0.016 in every cell):
+
+    unique tokens   26,656   53,312  106,624  213,247  426,495
+    25k              2.913    2.657    2.539    2.428    2.322
+    150k             2.853    2.626    2.507    2.381    2.259
+    400k             2.799    2.622    2.478    2.346    2.133
+
+The loss falls with tokens at all sizes, and with size at each budget, by more at the largest
+(0.19 from 25k to 400k; at 53,312 tokens the 0.035 are within noise).
+L = E + A / N^alpha + B / D^beta over the 15 cells (analysis.fit, 200 resamples of cells): beta 0.23
+(95 %: 0.09 to 0.59), alpha 0.02 (0.01 to 0.21). E is not identified (it runs to its bound of 0), so
+the exponents are not either in any useful sense: they trade against E. A power law with offset a
+size says the same: alpha 0.40 (0.08 to 1.11) at 25k, 0.24 (0.07 to 0.93) at 150k, 0.09 (0.08 to
+0.29) at 400k, with A not identified at the first two and E not at the third. Fitted without 400k at
+426,495 tokens, the law misses that loss by 5.0 %; the nearest measured point misses it by 9.5 %.
+One seed: the intervals leave out the spread between seeds. 2 of 960 samples were right, by luck.
+"""
 
 from ml_collections import ConfigDict
 
@@ -10,6 +44,7 @@ def get_config(arg: str = '') -> ConfigDict:
   path = 'gsm8k/train.jsonl' if smoke or not arg else arg
   c = config.default()
   c.name = 'gsm8k_sft'
+  c.seeds = (2,)  # the rate and the batch were chosen on seed 1
   c.data.task = f'jsonl(path={path!r})'
   c.data.style = 'full'
   c.data.vocab = 'bytes'
@@ -17,13 +52,21 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.long_examples = 'drop'
   c.data.sft_problems = 6_000
   c.data.rl_problems = 0
-  c.data.validation_problems = 256
+  c.data.validation_problems = 150
   c.data.test_problems = 8
   c.model.sizes = ('25k', '150k', '400k')
-  c.sft.rows = 8
-  c.sft.tokens = (98_304, 196_608, 393_216, 786_432)
-  c.sample.n = 8
-  c.sample.response_tokens = 128
+  c.sft.rows = 2
+  c.sft.learning_rate = 4e-3
+  c.sft.warmup_steps = 10
+  c.sft.tokens = (36_864, 73_728, 147_456, 294_912, 589_824)  # 768 of the pool's 4,788 rows at most
+  c.sample.n = 8  # models this small solve none: the bank is there to be looked at
+  c.sample.response_tokens = 192
   c.sample.block_prompts = 8
   c.sample.block_samples = 8
+  if smoke:  # the road alone, in a minute; its numbers mean nothing
+    c.data.sft_problems, c.data.validation_problems, c.data.test_problems = 200, 20, 2
+    c.model.sizes = ('25k', '75k')
+    c.sft.tokens = (3_072, 6_144, 12_288)
+    c.sample.n, c.sample.response_tokens = 4, 32
+    c.sample.block_prompts, c.sample.block_samples = 2, 4
   return c

@@ -1,7 +1,7 @@
 """The whole road in minutes on two CPU cores: pretrain, SFT, RL, sampling, laws, frontier.
 
-    python run.py --config=experiments/quickstart.py --workdir=results/quickstart
-    python run.py --config=experiments/quickstart.py:smoke --workdir=results/smoke
+python run.py --config=experiments/quickstart.py --workdir=results/quickstart
+python run.py --config=experiments/quickstart.py:smoke --workdir=results/smoke
 
 """
 
@@ -17,15 +17,17 @@ def get_config(arg: str = '') -> ConfigDict:
   c.seeds = (2,)  # the choices below were made on seeds 0 and 1
   c.data.task = 'chain_sum(min_terms=3,max_terms=3,min_digits=1,max_digits=2)'
   c.data.row_tokens = 72
-  c.data.sft_problems = 60_000
+  c.data.sft_problems = 72_000
   c.pretrain.tasks = ('chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)',)
   c.pretrain.examples = 10_000
   c.pretrain.tokens = 262_144
-  c.model.sizes = ('25k', '150k', '800k')
-  c.sft.tokens = (65_536, 131_072, 262_144, 524_288, 1_048_576)
-  c.rl.sizes = ('25k', '150k')
-  c.rl.sft_tokens = (262_144, 1_048_576)
-  c.rl.updates = (5, 10, 20, 30, 40)
+  c.model.sizes = ('25k', '75k', '400k')
+  c.sft.tokens = (98_304, 196_608, 393_216, 786_432, 1_572_864)
+  c.rl.sizes = ('25k', '75k')
+  c.rl.sft_tokens = (393_216, 1_572_864)
+  c.rl.prompts = 32
+  c.rl.learning_rate = 1.5e-4
+  c.rl.updates = (10, 20, 30, 45, 60)
   if arg == 'smoke':  # every kind of stage, in a minute; its numbers mean nothing
     c.seeds = (0,)
     c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 2_000, 200, 64

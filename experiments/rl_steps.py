@@ -1,6 +1,6 @@
 """RL scaling: accuracy against RL compute, from three SFT budgets, at three seeds.
 
-    python run.py --config=experiments/rl_steps.py --workdir=results/rl_steps
+python run.py --config=experiments/rl_steps.py --workdir=results/rl_steps
 
 """
 

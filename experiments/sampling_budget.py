@@ -1,6 +1,6 @@
 """Test-time scaling: coverage and majority vote up to 256 samples of a query.
 
-    python run.py --config=experiments/sampling_budget.py --workdir=results/sampling_budget
+python run.py --config=experiments/sampling_budget.py --workdir=results/sampling_budget
 
 """
 

@@ -1,4 +1,4 @@
-"""The rollout bank: every sample ever drawn, one row each, in Parquet shards read by pandas.
+"""The rollout bank: every sample drawn to measure a model, one row each, in Parquet shards.
 
 A shard is one block of the sampler, named by its first problem and its first sample, and written
 whole or not at all; a bank cut off is drawn on from the shards that are there.
@@ -6,7 +6,8 @@ whole or not at all; a bank cut off is drawn on from the shards that are there.
 Columns: stage, problem (id), prompt, sample (index), response, tokens, logprobs (the policy's own),
 sampler_logprobs (of the distribution drawn from), length (stop token counted), stopped, answer
 (null where none was given), correct, reward, temperature, prompt_tokens, prefill_flops (the
-prompt's, shared over its samples in the block), decode_flops.
+prompt's, shared over its samples in the block), decode_flops. A response that was cut off has no
+answer and is not correct, whatever it says.
 """
 
 from pathlib import Path
@@ -36,7 +37,7 @@ def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, temperature: fl
       length = int(drawn.lengths[p, s])
       tokens = drawn.tokens[p, s, :length]
       response = vocab.decode(tokens)
-      verdict = verify(problem, response)
+      verdict, stopped = verify(problem, response), bool(drawn.stopped[p, s])
       prefill, decode = compute.query(cfg, prompt_tokens, length, 1)
       table.append(
         dict(
@@ -49,10 +50,10 @@ def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, temperature: fl
           logprobs=drawn.logprobs[p, s, :length],
           sampler_logprobs=drawn.sampler_logprobs[p, s, :length],
           length=length,
-          stopped=bool(drawn.stopped[p, s]),
-          answer=verdict.answer,
-          correct=verdict.correct,
-          reward=np.float32(verdict.correct),
+          stopped=stopped,
+          answer=verdict.answer if stopped else None,
+          correct=verdict.correct and stopped,
+          reward=np.float32(verdict.correct and stopped),
           temperature=temperature,
           prompt_tokens=prompt_tokens,
           prefill_flops=prefill / drawn.tokens.shape[1],

@@ -77,7 +77,7 @@ def default() -> ConfigDict:
   c.rl.prompts = 16  # prompts in an update
   c.rl.group = 16  # samples of each prompt
   c.rl.minibatches = 1  # optimiser steps that an update's rollouts are cut into
-  c.rl.learning_rate = 1e-3  # for width 64, as above
+  c.rl.learning_rate = 1e-4  # for width 64, as above
   c.rl.temperature = 1.0
   c.rl.response_tokens = 18  # the longest response, its stop token counted
   c.rl.clip_low = 0.2
@@ -97,10 +97,6 @@ def default() -> ConfigDict:
   c.mesh.tensor = 1
 
   c.checkpoint_seconds = 30.0  # between checkpoints of a running stage
-
-  c.frontier = ConfigDict()  # what the report's frontier assumes
-  c.frontier.queries = 1e6  # queries served over the model's life
-  c.frontier.pretraining = 'sunk'  # or 'counted': whether pretraining is part of the budget
   return c.lock()
 
 
@@ -170,7 +166,7 @@ def validate(c: ConfigDict) -> None:
     'sft.learning_rate', 'pretrain.rows', 'rl.prompts', 'rl.learning_rate', 'rl.response_tokens',
     'rl.minibatches', 'sft.microbatches', 'sample.n', 'sample.response_tokens',
     'sample.block_prompts', 'sample.block_samples', 'checkpoint_seconds', 'mesh.data', 'mesh.fsdp',
-    'mesh.tensor', 'frontier.queries', 'sample.temperature', 'rl.temperature',
+    'mesh.tensor', 'sample.temperature', 'rl.temperature',
   ]  # fmt: skip
   for key in positive:
     section = c
@@ -191,8 +187,4 @@ def validate(c: ConfigDict) -> None:
     c.data.long_examples in LONG_EXAMPLES,
     f'config.data.long_examples is {c.data.long_examples!r}: '
     f'{" or ".join(map(repr, LONG_EXAMPLES))}',
-  )
-  _require(
-    c.frontier.pretraining in ('sunk', 'counted'),
-    f"config.frontier.pretraining is {c.frontier.pretraining!r}: 'sunk' or 'counted'",
   )

@@ -8,10 +8,16 @@ import pandas as pd
 
 from scaling.errors import BadInput
 
+PARTIAL = '.partial'  # ends the name of a file that is being written
+
+
+def _scratch(path: Path) -> Path:
+  return path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL}')
+
 
 def write_text(path: Path, text: str) -> None:
   """Writes a file whole or not at all."""
-  scratch = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+  scratch = _scratch(path)
   with open(scratch, 'w') as file:
     file.write(text)
     file.flush()
@@ -26,7 +32,7 @@ def write_json(path: Path, value) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
   """Writes a Parquet file whole or not at all."""
-  scratch = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+  scratch = _scratch(path)
   table.to_parquet(scratch, index=False)
   os.replace(scratch, path)
 

@@ -1,18 +1,65 @@
-"""What a study would do, in words: `run.py --plan`. Nothing is run but a short matmul, timed."""
+"""What a study would cost, before it runs: `run.py --plan` prints `describe`."""
 
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from scaling import compute, study
+from scaling import compute
 from scaling.stages import stage as stages
+from scaling.stages.stage import Stage
 
-# Part of the matmul peak that a kind of stage was seen to reach on CPU (docs/lab-log.md).
-EFFICIENCY = {'pretrain': 0.2, 'sft': 0.2, 'rl': 0.12, 'sample': 0.1}
-COMPILE_SECONDS = 4.0  # a program of a stage's kind, for each size
-DATA_SECONDS = 15.0
+# Part of the matmul peak that a stage's executed FLOPs were seen to reach on two CPU cores, and
+# seconds that each stage, and the first of its kind and size, adds (docs/lab-log.md).
+EFFICIENCY = {'pretrain': 0.16, 'sft': 0.16, 'rl': 0.11, 'sample': 0.09}
+STAGE_SECONDS = 0.5
+COMPILE_SECONDS = {'pretrain': 4.0, 'sft': 2.0, 'rl': 7.0, 'sample': 2.5}
+
+
+def estimate(stage: Stage) -> dict:
+  """The ledger that a stage is planned to have.
+
+  Rows are counted as full, of two segments each; responses as of their greatest length, and
+  prompts as long as those.
+  """
+  recipe, cfg = stage.recipe, stages.model(stage.recipe)
+  if stage.kind in ('pretrain', 'sft'):
+    width = recipe['data']['row_tokens']
+    rows = (recipe['stop'] - recipe['start']) * recipe['rows']
+    return compute.train(cfg, rows * width, rows * width * width / 4, rows, width)
+  response = recipe['response_tokens']
+  updates = recipe['stop'] - recipe['start'] if stage.kind == 'rl' else 1
+  P, n = (
+    (recipe['prompts'], recipe['group'])
+    if stage.kind == 'rl'
+    else (recipe['problems'], recipe['n'])
+  )
+  drawn = compute.generate(
+    cfg, [response] * P * updates, [[response] * n] * P * updates, response, response, response - 1
+  )
+  if stage.kind == 'sample':
+    return drawn
+  rows, width = updates * P * n, 2 * response
+  learned = rows * width, rows * width * (width + 1) / 2, rows, width
+  scored = compute.score(cfg, *learned)
+  passes = [scored, scored] if recipe['kl_coef'] > 0 else [scored]
+  return compute.add(drawn, compute.train(cfg, *learned), *passes)
+
+
+def sharing(tree: list[Stage]) -> tuple[float, float]:
+  """(model FLOPs of training as planned, as independent runs): each measured cell run alone.
+
+  Cells are the parents of banks; alone, each would train along its whole path.
+  """
+  by_id = {stage.id: stage for stage in tree}
+  cost = {s.id: compute.total(estimate(s)) for s in tree if s.kind != 'sample'}
+
+  def path(stage_id):
+    return 0.0 if stage_id is None else cost[stage_id] + path(by_id[stage_id].parent)
+
+  return sum(cost.values()), sum(path(s.parent) for s in tree if s.kind == 'sample')
 
 
 def matmul_peak(size: int = 1024, repeats: int = 5) -> float:
@@ -28,6 +75,18 @@ def matmul_peak(size: int = 1024, repeats: int = 5) -> float:
   return 2 * size**3 / min(times)
 
 
+def seconds(tree: list[Stage], peak: float) -> dict[str, float]:
+  """Estimated wall time of each stage, by id; the first of a kind and size pays for compiling."""
+  compiled, result = set(), {}
+  for stage in tree:
+    work = compute.total(estimate(stage), 'executed') / (peak * EFFICIENCY[stage.kind])
+    program = stage.kind, stage.recipe['preset']
+    first = COMPILE_SECONDS[stage.kind] if program not in compiled else 0.0
+    compiled.add(program)
+    result[stage.id] = STAGE_SECONDS + first + work
+  return result
+
+
 def human(value: float, unit: str = '') -> str:
   """1234567 -> '1.23M': three digits and a letter."""
   for power, letter in ((1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
@@ -36,48 +95,39 @@ def human(value: float, unit: str = '') -> str:
   return f'{value:.3g}{unit}'
 
 
-def seconds(tree: list[stages.Stage], peak: float) -> float:
-  """Estimated wall time of stages that are not done."""
-  programs = {(s.kind, s.recipe['preset']) for s in tree}
-  work = sum(
-    compute.total(study.estimate(s), 'executed') / (peak * EFFICIENCY[s.kind]) for s in tree
-  )
-  return work + COMPILE_SECONDS * len(programs) + DATA_SECONDS
+def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
+  """The tree of stages with parameters, tokens, FLOPs and seconds, and the totals.
 
-
-def describe(c, workdir=None) -> str:
-  """The tree of stages with parameters, tokens and FLOPs, and the totals.
-
-  Banks are folded into the stage they measure. Stages already done in the workdir are marked.
+  Stages that are done in the workdir are marked, and their time is not counted.
   """
-  tree = study.expand(c)
-  is_done = {s.id: workdir is not None and stages.done(workdir, s.id) is not None for s in tree}
-  depth, lines = {}, [f'study {c.name}: {c.data.task}']
+  peak = matmul_peak()
+  done = {s.id for s in tree if workdir is not None and stages.done(workdir, s.id) is not None}
+  time_of = seconds([s for s in tree if s.id not in done], peak)
+  depth, lines = {}, [f'study {c.name}: {c.data.task}', '']
   for s in tree:
     depth[s.id] = 0 if s.parent is None else depth[s.parent] + 1
-    cost = study.estimate(s)
-    kinds = ', '.join(f'{k} {human(v)}' for k, v in cost['model'].items() if v)
-    about = f'{compute.parameters(stages.model(s.recipe)).non_embedding:,} parameters'
+    model = estimate(s)['model']
+    about = [f'{human(compute.parameters(stages.model(s.recipe)).non_embedding)} parameters']
     if s.kind in ('pretrain', 'sft'):
       steps = s.recipe['stop'] - s.recipe['start']
-      about += f', {human(steps * s.recipe["rows"] * s.recipe["data"]["row_tokens"])} tokens'
-    mark = ' [done]' if is_done[s.id] else ''
-    lines.append(f'{"  " * depth[s.id]}{s.id}  {s.label}{mark}')
-    lines.append(f'{"  " * depth[s.id]}    {about}; FLOPs: {kinds or "none"}')
-  total = compute.add(*(study.estimate(s) for s in tree))
-  left = [s for s in tree if not is_done[s.id]]
-  planned, alone = study.sharing(tree)
-  peak = matmul_peak()
-  stderr = 0.5 / np.sqrt(c.data.test_problems)
-  kinds = {k: human(v) for k, v in total['model'].items() if v}
+      about.append(f'{human(steps * s.recipe["rows"] * s.recipe["data"]["row_tokens"])} tokens')
+    elif s.kind == 'sample':
+      about.append(f'stderr of an accuracy ≤ {0.5 / np.sqrt(s.recipe["problems"]):.3f}')
+    about += [f'{kind} {human(flops, "FLOP")}' for kind, flops in model.items() if flops]
+    about.append('done' if s.id in done else f'{time_of[s.id]:.0f} s')
+    lines.append(f'{"  " * depth[s.id]}{s.label}  [{s.id}]')
+    lines.append(f'{"  " * depth[s.id]}    {", ".join(about)}')
+  total = compute.add(*(estimate(s) for s in tree))
+  planned, alone = sharing(tree)
+  kinds = ', '.join(f'{k} {human(v)}' for k, v in total['model'].items() if v)
   lines += [
     '',
-    f'{len(tree)} stages, {len(tree) - len(left)} of them done',
-    'model FLOPs: ' + ', '.join(f'{k} {v}' for k, v in kinds.items())
-    + f'; all {human(compute.total(total))} (executed: {human(compute.total(total, "executed"))})',
+    f'{len(tree)} stages, {len(done)} of them done',
+    f'model FLOPs: {kinds}; all {human(compute.total(total))} '
+    f'(executed: {human(compute.total(total, "executed"))})',
     f'training shared between cells: {human(planned)} FLOPs instead of {human(alone)} as '
     f'independent runs, {1 - planned / max(alone, 1):.0%} saved',
-    f'standard error of an accuracy over {c.data.test_problems} problems: at most {stderr:.3f}',
-    f'about {seconds(left, peak) / 60:.1f} minutes here (matmul peak {human(peak, "FLOP/s")})',
-  ]  # fmt: skip
+    f'about {sum(time_of.values()) / 60:.1f} minutes here (matmul peak {human(peak, "FLOP/s")}), '
+    'and a minute for data and report',
+  ]
   return '\n'.join(lines)

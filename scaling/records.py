@@ -9,7 +9,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import jax
 import pandas as pd
 
 from scaling import compute, files
@@ -58,7 +57,7 @@ EMPTY = dict(
 )  # fmt: skip
 
 
-def environment() -> dict:
+def environment(mesh) -> dict:
   """What a result may depend on beside its recipe: git commit, library versions, device."""
   try:
     commit = subprocess.run(
@@ -68,11 +67,11 @@ def environment() -> dict:
   except (OSError, subprocess.CalledProcessError):
     commit = 'unknown'
   names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'reasoning-gym')
-  device = jax.devices()[0]
+  device = mesh.devices.flat[0]
   return {
     'git_commit': commit,
     'versions': {name: importlib.metadata.version(name) for name in names},
-    'device': f'{device.device_kind} x {jax.device_count()}',
+    'device': f'{device.device_kind} x {mesh.size}',
   }
 
 

@@ -8,7 +8,9 @@ two studies in one workdir share what they have in common. What a stage's result
 that alters results, use a new workdir; every record says its git commit.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import math
 import os
 import shlex
@@ -17,14 +19,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import compute, files, records, sharding
 from scaling import config as configs
-from scaling.data import batches, tasks
+from scaling import files, plan, records, sharding, train_step
+from scaling.data import batches, pools, tasks
 from scaling.data.vocab import VOCABS
 from scaling.errors import BadInput
 from scaling.launch import local
 from scaling.model import presets
 from scaling.stages import stage as stages
+from scaling.stages import supervised
 from scaling.stages.stage import Stage
 
 FORMAT = 1  # of a workdir
@@ -59,6 +62,7 @@ def _steps(tokens: float, rows: int, row_tokens: int) -> int:
 def expand(c: ConfigDict) -> list[Stage]:
   """All stages of a study, parents before children. BadInput for a config that cannot run."""
   configs.validate(c)
+  pools.check_spec(data_spec(c))
   data = data_spec(c)._asdict()
   tree = {}
 
@@ -133,47 +137,6 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
         done = updates
 
 
-def estimate(stage: Stage) -> dict:
-  """The ledger that a stage is planned to have: full rows of two segments, responses of
-  the greatest length, and prompts as long."""
-  recipe, cfg = stage.recipe, stages.model(stage.recipe)
-  row = recipe['data']['row_tokens']
-  if stage.kind in ('pretrain', 'sft'):
-    tokens = (recipe['stop'] - recipe['start']) * recipe['rows'] * row
-    rows = (recipe['stop'] - recipe['start']) * recipe['rows']
-    return compute.train(cfg, tokens, tokens * row / 4, rows, row)
-  prompt = response = recipe['response_tokens']
-  if stage.kind == 'sample':
-    prompts, n, times, learn = recipe['problems'], recipe['n'], 1, 0
-  else:
-    prompts, n = recipe['prompts'], recipe['group']
-    times = learn = recipe['stop'] - recipe['start']
-  width = prompt + response
-  block = compute.generate(
-    cfg, [prompt] * prompts, [[response] * n] * prompts, prompt, response, response - 1
-  )
-  rows = learn * prompts * n
-  learned = rows * width, rows * width * (width + 1) / 2, rows, width
-  scored = compute.score(cfg, *learned)
-  if recipe.get('kl_coef'):
-    scored = compute.add(scored, scored)
-  return compute.add(*[block] * times, compute.train(cfg, *learned), scored)
-
-
-def sharing(tree: list[Stage]) -> tuple[float, float]:
-  """(model FLOPs of training as planned, as independent runs): each measured cell run alone.
-
-  Cells are the parents of banks; alone, each would train along its whole path.
-  """
-  by_id = {stage.id: stage for stage in tree}
-  cost = {s.id: compute.total(estimate(s)) for s in tree if s.kind != 'sample'}
-
-  def path(stage_id):
-    return 0.0 if stage_id is None else cost[stage_id] + path(by_id[stage_id].parent)
-
-  return sum(cost.values()), sum(path(s.parent) for s in tree if s.kind == 'sample')
-
-
 def open_workdir(workdir: Path) -> Path:
   """Makes the workdir, or checks it is one of this version. BadInput where it cannot be used."""
   workdir = Path(workdir)
@@ -181,7 +144,7 @@ def open_workdir(workdir: Path) -> Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if not version.exists():
-      if any(workdir.iterdir()):
+      if any(path for path in workdir.iterdir() if not path.name.endswith(files.PARTIAL)):
         raise BadInput(
           f'--workdir={workdir}: the folder is not empty and not a Postscale workdir; name another'
         )
@@ -199,16 +162,64 @@ def open_workdir(workdir: Path) -> Path:
   return workdir
 
 
+def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
+  """BadInput where rows or parameters of any stage do not split over the mesh."""
+  for key in ('pretrain.rows', 'sft.rows', 'rl.prompts', 'sample.block_prompts'):
+    section, field = key.split('.')
+    sharding.check_rows(mesh, c[section][field], f'config.{key}')
+  sharding.check_rows(mesh, c.sft.rows // c.sft.microbatches, 'config.sft.rows / microbatches')
+  rows = c.rl.prompts * c.rl.group // c.rl.minibatches
+  sharding.check_rows(mesh, rows, 'config.rl.prompts x group / minibatches')
+  sharding.check_rows(mesh, supervised.EVALUATION_ROWS, 'rows of the held-out loss')
+  for recipe in {s.recipe['preset']: s.recipe for s in tree}.values():
+    train_step.layout(stages.model(recipe), stages.optimizer(recipe), mesh)
+
+
+@contextlib.contextmanager
+def lock(workdir: Path):
+  """Holds the workdir for this process. BadInput where another process has it."""
+  with open(workdir / '.lock', 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise BadInput(
+        f'--workdir={workdir}: another run is using it; wait for it, or name another folder'
+      ) from error
+    yield
+
+
 def run(c: ConfigDict, workdir: Path) -> Path:
-  """Runs what is not done of a study; returns the workdir. Cut off, it goes on when run again."""
+  """Runs what is not done of a study and returns the workdir. Cut off, it goes on when run again.
+
+  BadInput for a config or a workdir that cannot be used, before anything is trained.
+  """
   tree = expand(c)
-  workdir = open_workdir(workdir)
   mesh = sharding.make_mesh(**c.mesh)
-  planned, independent = sharing(tree)
-  environment = records.environment()
+  check_mesh(c, tree, mesh)
+  workdir = open_workdir(workdir)
+  with lock(workdir):
+    environment = records.environment(mesh)
+    _describe(c, workdir, tree, environment)
+    data = data_spec(c)
+    folder = stages.data_folder(workdir, data._asdict())
+    folder.parent.mkdir(exist_ok=True)
+    tasks.prepare(data, folder, lambda line: print(line, flush=True))
+    _note_lengths(c, batches.load(folder))
+    setting = stages.Setting(
+      workdir, mesh, c.sft.microbatches, c.checkpoint_seconds, environment, lambda part, words: None
+    )
+    todo = [stage for stage in tree if stages.done(workdir, stage.id) is None]
+    local.launch(setting, tree, plan.seconds(todo, plan.matmul_peak()))
+  return workdir
+
+
+def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict) -> None:
+  """Writes studies/NAME.json: the newest config of that name."""
   (workdir / 'studies').mkdir(exist_ok=True)
+  path = workdir / 'studies' / f'{c.name}.json'
+  planned, independent = plan.sharing(tree)
   files.write_json(
-    workdir / 'studies' / f'{c.name}.json',
+    path,
     {
       'name': c.name,
       'config': c.to_dict(),
@@ -218,12 +229,14 @@ def run(c: ConfigDict, workdir: Path) -> Path:
       'environment': environment,
     },
   )
-  data = data_spec(c)
-  folder = stages.data_folder(workdir, data._asdict())
-  folder.parent.mkdir(exist_ok=True)
-  tasks.prepare(data, folder, lambda line: print(line, flush=True))
-  setting = stages.Setting(
-    workdir, mesh, c.sft.microbatches, c.checkpoint_seconds, environment, lambda part, words: None
-  )
-  local.launch(setting, tree, {stage.id: estimate(stage) for stage in tree})
-  return workdir
+
+
+def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
+  """Says so where the longest gold response is longer than what may be sampled."""
+  for key in ('rl', 'sample') if c.rl.updates else ('sample',):
+    if c[key].response_tokens < data.max_response_tokens:
+      print(
+        f'note: config.{key}.response_tokens is {c[key].response_tokens}, the longest gold '
+        f'response {data.max_response_tokens} tokens: what is cut off counts as wrong',
+        flush=True,
+      )

@@ -33,7 +33,6 @@ def _set(c, key, value):
     ('sample.temperature', 0.0, 'config.sample.temperature'),
     ('data.test_problems', 63, 'config.sample.block_prompts'),
     ('data.long_examples', 'cut', "config.data.long_examples is 'cut': 'error' or 'drop'"),
-    ('frontier.pretraining', 'maybe', 'config.frontier.pretraining'),
   ],
 )
 def test_refused(key, value, says):

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from scaling import compute, study
+from scaling import compute, plan, study
 from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from tests import tiny
@@ -148,7 +148,7 @@ def test_planned_flops_bound_and_resemble_what_training_costs(tmp_path):
   steps = stage.recipe['stop'] - stage.recipe['start']
   tokens, context = compute.causal([16] * (2 * 8 * steps))
   by_hand = compute.train(stages.model(stage.recipe), tokens, context, 8 * steps, 32)
-  planned = study.estimate(stage)
+  planned = plan.estimate(stage)
   assert planned['executed'] == by_hand['executed']
   assert compute.total(planned) == pytest.approx(compute.total(by_hand), rel=0.01)
 
@@ -157,11 +157,11 @@ def test_sharing_against_independent_runs_by_hand():
   c = tiny.get_config()
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
   tree = study.expand(c)
-  cost = {s.id: compute.total(study.estimate(s)) for s in tree}
+  cost = {s.id: compute.total(plan.estimate(s)) for s in tree}
   step = {
     s.kind: cost[s.id] / (s.recipe['stop'] - s.recipe['start']) for s in tree if s.kind != 'sample'
   }
-  planned, alone = study.sharing(tree)
+  planned, alone = plan.sharing(tree)
   # budgets of 4 and 8 steps, decaying over 1 and 2: a trunk of 6 and branches of 1 and 2
   assert planned == pytest.approx(4 * step['pretrain'] + (6 + 1 + 2) * step['sft'])
   assert alone == pytest.approx(8 * step['pretrain'] + (4 + 8) * step['sft'])

@@ -115,8 +115,14 @@ def batch(rows_of: Packed, seed: int, step: int, rows: int) -> dict[str, np.ndar
 
 
 def rl_prompts(seed: int, update: int, count: int, total: int) -> np.ndarray:
-  """Indices int64 [count] of the prompts of an RL update, out of `total`: the same kind of walk."""
-  return _walk(seed, update * count, count, total)
+  """Indices int64 [count] of the prompts of an RL update, out of `total`; no prompt comes twice.
+
+  Updates walk a fresh permutation an epoch, and leave out what is less than an update at its end.
+  """
+  if total < count:
+    raise BadInput(f'an RL update draws {count} prompts and there are {total}: prepare more')
+  epoch, i = divmod(update, total // count)
+  return _permutation(seed, epoch, total)[i * count : (i + 1) * count]
 
 
 def problems(folder, pool: str) -> list[Problem]:

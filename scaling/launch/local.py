@@ -16,57 +16,64 @@ from scaling.stages import stage as stages
 RUN = {'pretrain': supervised.run, 'sft': supervised.run, 'rl': rl.run, 'sample': sample.run}
 
 
-def launch(setting: stages.Setting, tree: list[stages.Stage], ledgers: dict[str, dict]) -> None:
-  """Runs the stages in order. ledgers: what each is planned to cost, for the bar and the ETA.
+def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str, float]) -> None:
+  """Runs the stages in order. seconds: what each is planned to take, by id, for the bar.
 
   A stage with a loss that is not finite is recorded as such and its descendants are left out; the
   others go on.
   """
-  weight = {id: 1e8 + compute.total(ledger, 'executed') for id, ledger in ledgers.items()}
   todo = [stage for stage in tree if stages.done(setting.workdir, stage.id) is None]
+  planned, began = sum(seconds[s.id] for s in todo), time.monotonic()
   bar = tqdm.tqdm(
-    total=sum(weight[s.id] for s in todo),
-    bar_format='{percentage:3.0f}% |{bar:30}| {elapsed} gone, {remaining} to go  {postfix}',
+    total=planned,
+    bar_format='{percentage:3.0f}% |{bar:24}| {postfix}',
     file=sys.stdout,
     disable=None,  # silent where the output is not a terminal
   )
-  began = time.monotonic()
+
+  def left(of: float) -> str:
+    """Time for so much of the plan, at the pace so far."""
+    pace = (time.monotonic() - began) / max(bar.n, 1.0)
+    minutes, rest = divmod(round(of * pace), 60)
+    return f'{minutes}:{rest:02d}'
+
   for number, stage in enumerate(todo, 1):
-    outcome = _run(setting, stage, bar, weight[stage.id])
-    gone = time.monotonic() - began
-    left = gone * (bar.total / max(bar.n, 1) - 1) if bar.n else 0
-    line = f'[{number}/{len(todo)}] {stage.label}: {outcome}'
+    start, weight = bar.n, seconds[stage.id]
+
+    def progress(part: float, words: str, stage=stage, start=start, weight=weight) -> None:
+      if bar.disable:
+        return
+      bar.n = start + part * weight
+      ahead = f'{left(planned - bar.n)} to go; {left((1 - part) * weight)} for {stage.label}'
+      bar.set_postfix_str(f'{ahead} ({words})', refresh=False)
+      bar.update(0)
+
+    words = _run(setting._replace(progress=progress), stage)
+    bar.n = start + weight
+    line = f'[{number}/{len(todo)}] {stage.label}: {words}'
     if bar.disable:
-      print(f'{line}  ({gone:.0f} s gone, about {left:.0f} s to go)', flush=True)
+      print(f'{line}; {left(planned - bar.n)} to go', flush=True)
     else:
       bar.write(line, file=sys.stdout)
   bar.close()
 
 
-def _run(setting: stages.Setting, stage: stages.Stage, bar, weight: float) -> str:
+def _run(setting: stages.Setting, stage: stages.Stage) -> str:
   """Runs one stage and says how it ended."""
-  folder = stages.folder(setting.workdir, stage.id)
+  folder, began = stages.folder(setting.workdir, stage.id), time.monotonic()
   folder.mkdir(parents=True, exist_ok=True)
   files.write_json(folder / 'stage.json', stage._asdict())
-  start, began = bar.n, time.monotonic()
-
-  def progress(part: float, words: str) -> None:
-    bar.n = start + part * weight
-    bar.set_postfix_str(f'{stage.label} ({words})', refresh=False)
-    bar.update(0)
-
-  failed = stage.parent and stages.done(setting.workdir, stage.parent)['outcome'] != 'ok'
-  if failed:
-    outcome, words = 'parent failed', 'left out, for its parent did not end well'
+  parent = stages.done(setting.workdir, stage.parent) if stage.parent else {'outcome': 'ok'}
+  if parent['outcome'] != 'ok':
+    outcome, spent = 'parent failed', compute.empty()
+    words = 'left out: its parent did not end well'
   else:
     try:
-      RUN[stage.kind](setting._replace(progress=progress), stage)
-      outcome, words = 'ok', f'{time.monotonic() - began:.1f} s'
+      RUN[stage.kind](setting, stage)
+      return f'{time.monotonic() - began:.1f} s'
     except stages.NonFinite as error:
-      outcome, words = 'non-finite', f'stopped, not finite at {error}; last good checkpoint kept'
-  if outcome != 'ok':
-    ledger = {'ledger': compute.empty(), 'seconds': time.monotonic() - began}
-    files.write_json(folder / 'done.json', {'outcome': outcome, 'message': words, **ledger})
-  bar.n = start + weight
-  bar.refresh()
+      outcome, spent = 'non-finite', error.ledger
+      words = f'stopped: not finite at {error}; the last good checkpoint is kept'
+  result = {'outcome': outcome, 'message': words, 'ledger': spent}
+  files.write_json(folder / 'done.json', result | {'seconds': time.monotonic() - began})
   return words

@@ -48,6 +48,15 @@ def assemble(prompts_PxS, prompt_lengths_P, drawn: sample_step.Samples) -> dict:
   }
 
 
+def reward(problems, vocab, drawn: sample_step.Samples) -> np.ndarray:
+  """[P, G]: 1 for a response that stops and is verified, 0 for any other."""
+  correct = [
+    [verify(problem, vocab.decode(tokens)).correct for tokens in responses]
+    for problem, responses in zip(problems, drawn.tokens, strict=True)
+  ]
+  return (np.array(correct) & drawn.stopped).astype(np.float64)
+
+
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Runs the updates, with rewards and all costs recorded for each."""
   recipe, mesh = stage.recipe, setting.mesh
@@ -65,7 +74,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh)
   reference = None
   if recipe['kl_coef'] > 0:
-    reference = stages.params_of(setting.workdir, recipe['reference'], recipe, mesh)
+    reference = stages.state_of(setting.workdir, recipe['reference'], recipe, mesh).params
 
   state, meta, curve = stages.begin(setting, stage)
   ledger, update, seconds = meta['ledger'], int(state.step) // M, stages.stopwatch(meta)
@@ -84,15 +93,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
         sample(state.params, prompts, lengths, hashes, key, update, 0, temperature)
       )
       ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn.lengths))
-      rewards = np.array(
-        [
-          [
-            float(verify(problem, vocab.decode(drawn.tokens[p, g, : drawn.lengths[p, g]])).correct)
-            for g in range(G)
-          ]
-          for p, problem in enumerate(chosen)
-        ]
-      )
+      rewards = reward(chosen, vocab, drawn)
       batch = assemble(prompts, lengths, drawn)
       mask, sampler_logp = batch.pop('mask'), batch.pop('sampler_logp')
       real = batch['segment_ids'] > 0
@@ -124,7 +125,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
         'first_ratio_error': float(watched[0]['ratio_error']),
       }
       if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
-        raise stages.NonFinite(f'update {update}: loss {row["loss"]}, grad {row["grad_norm"]}')
+        words = f'update {update}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
+        raise stages.NonFinite(words, ledger)
       curve.append(row)
       for name in ('loss', 'reward', 'entropy', 'zero_variance', 'response_length'):
         board.add_scalar(f'rl/{name}', row[name], update)
@@ -132,6 +134,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       part_done = (update - recipe['start']) / (recipe['stop'] - recipe['start'])
       setting.progress(part_done, f'update {update}, reward {row["reward"]:.3f}')
       if time.monotonic() - saved > setting.checkpoint_seconds or update == recipe['stop']:
+        stages.check_finite(state.params, f'update {update - 1}', ledger)
         stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
         saved = time.monotonic()
 

@@ -41,11 +41,13 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     prompts, lengths, hashes = batches.encode_prompts(part, data.vocab, shape.prompt_tokens)
     if not bank.shard_path(where, p, s).exists():
       if params is None:
-        params = stages.params_of(setting.workdir, stage.parent, recipe, setting.mesh)
+        params = stages.state_of(setting.workdir, stage.parent, recipe, setting.mesh).params
         sample = sample_step.make_sampler(cfg, shape, STOP, setting.mesh)
       drawn = jax.device_get(
         sample(params, prompts, lengths, hashes, key, 0, s, recipe['temperature'])
       )
+      if not np.isfinite(drawn.logprobs).all():
+        raise stages.NonFinite(f'block {index + 1}: log-probs', ledger)
       table = bank.rows(stage.id, cfg, part, data.vocab, drawn, s, recipe['temperature'])
       bank.write(where, p, s, table)
     else:

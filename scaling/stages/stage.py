@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import pandas as pd
 from jax.sharding import Mesh
 
 from scaling import checkpoint, compute, files, train_step
 from scaling.data import batches
+from scaling.errors import BadInput
 from scaling.model import transformer
 
 
@@ -39,10 +41,19 @@ class Setting(NamedTuple):
 
 
 class NonFinite(ArithmeticError):
-  """A loss or gradient that is not a number: the stage stops, its last good checkpoint stays."""
+  """A number that is not one: the stage stops with its last good checkpoint kept.
+
+  Its text says where; `ledger` is what had been spent.
+  """
+
+  def __init__(self, where: str, ledger: dict):
+    super().__init__(where)
+    self.ledger = ledger
 
 
-STREAMS = {'init': 0, 'batches': 1, 'rollouts': 2, 'evaluation': 3}  # of a seed: never shared
+# The random streams of a seed, never shared. All models of a seed are evaluated with the same noise
+# on the same problems, so differences between cells are paired.
+STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2}
 
 
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
@@ -104,9 +115,22 @@ def restore(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh):
   return checkpoint.restore(folder(workdir, stage_id) / 'checkpoints', like)
 
 
-def params_of(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh) -> dict:
-  """The parameters that a finished stage of training left."""
-  return restore(workdir, stage_id, recipe, mesh)[0].params
+def state_of(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh) -> train_step.TrainState:
+  """The state that a finished stage of training left. BadInput where its checkpoint is gone."""
+  found = restore(workdir, stage_id, recipe, mesh)
+  if found is None:
+    raise BadInput(
+      f'{folder(workdir, stage_id)}: the stage is marked as done and has no checkpoint; remove the '
+      'folder to run it again'
+    )
+  return found[0]
+
+
+def check_finite(params: dict, where: str, ledger: dict) -> None:
+  """NonFinite where a parameter is not a finite number: what the last update of a stage may do."""
+  finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), params)
+  if not all(jax.tree.leaves(finite)):
+    raise NonFinite(f'{where}: the parameters after the update', ledger)
 
 
 def save(setting: Setting, stage: Stage, state, meta: dict, curve: list[dict]) -> None:
@@ -144,7 +168,7 @@ def begin(setting: Setting, stage: Stage):
   if stage.parent is None:
     init = train_step.make_init(cfg, opt, setting.mesh)
     return init(key(stage.recipe['seed'], 'init')), meta, []
-  state, _ = restore(setting.workdir, stage.parent, stage.recipe, setting.mesh)
+  state = state_of(setting.workdir, stage.parent, stage.recipe, setting.mesh)
   if stage.recipe['start'] == 0:
     state = train_step.make_restart(cfg, opt, setting.mesh)(state.params)
   return state, meta, []

@@ -43,9 +43,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     row = {name: float(value) for name, value in pending.items()}
     row['step'] = int(row['step'])
     if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
-      raise stages.NonFinite(
-        f'step {row["step"]}: loss {row["loss"]}, grad norm {row["grad_norm"]}'
-      )
+      words = f'step {row["step"]}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
+      raise stages.NonFinite(words, ledger)
     curve.append(row)
     if row['step'] % 10 == 0:
       for name in ('loss', 'grad_norm', 'learning_rate'):
@@ -72,9 +71,10 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       )
       if time.monotonic() - saved > setting.checkpoint_seconds or step == recipe['stop']:
         settle(pending)
+        stages.check_finite(state.params, f'step {step - 1}', ledger)
         pending, saved = None, time.monotonic()
         stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-  if recipe['stop'] == 0:
+  if recipe['stop'] == 0 and 'curve_rows' not in meta:  # no steps: the fresh model is the result
     stages.save(setting, stage, state, meta, curve)
 
   cell, path = stages.path_of(setting, stage)
@@ -125,6 +125,7 @@ def held_out_loss(setting, cfg, params, folder) -> tuple[float, float, int]:
     weights.append(mask.sum(axis=1))
   y, w = np.concatenate(sums), np.concatenate(weights)
   y, w = y[w > 0], w[w > 0]
-  loss = y.sum() / w.sum()
-  stderr = np.sqrt(len(y) / (len(y) - 1) * ((y - loss * w) ** 2).sum()) / w.sum()
+  loss, R = y.sum() / w.sum(), len(y)
+  spread = R / (R - 1) * ((y - loss * w) ** 2).sum() if R > 1 else np.nan
+  stderr = np.sqrt(spread) / w.sum()
   return float(loss), float(stderr), batches.load(folder).counts['validation']['problems']

@@ -29,9 +29,22 @@ def test_each_row_exactly_once_an_epoch(seed, total, rows, epochs):
 
 @given(SEED, ROWS, ROWS, st.integers(0, 10**6))
 def test_a_step_is_found_without_the_steps_before_it(seed, total, rows, step):
-  one = batches.rl_prompts(seed, step, rows, total)
-  fine = [batches.rl_prompts(seed, step * rows + i, 1, total)[0] for i in range(rows)]
-  assert one.tolist() == fine
+  """Against the walk written out: one permutation after another, cut into batches."""
+  first = step * rows // total
+  epochs = range(first, (step * rows + rows) // total + 1)
+  walk = np.concatenate([batches.rl_prompts(seed, epoch, total, total) for epoch in epochs])
+  expected = walk[step * rows - first * total :][:rows]
+  numbered = pool(total)
+  got = batches.batch(numbered, seed, step, rows)
+  np.testing.assert_array_equal(got['tokens'], numbered.tokens[expected])
+
+
+@given(SEED, st.integers(0, 40), st.integers(1, 40), st.integers(0, 1000))
+def test_no_prompt_comes_twice_in_an_update_and_an_epoch_repeats_none(seed, extra, count, update):
+  total = count + extra
+  assert len(set(batches.rl_prompts(seed, update, count, total))) == count
+  epoch = [batches.rl_prompts(seed, i, count, total) for i in range(total // count)]
+  assert len(set(np.concatenate(epoch))) == total // count * count
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -81,5 +94,5 @@ def test_reading_what_is_not_there(tmp_path):
     batches.packed(tmp_path, 'pretrain')
   with pytest.raises(BadInput, match='sft, rl, validation, test'):
     batches.problems(tmp_path, 'train')
-  with pytest.raises(BadInput, match='at least one'):
-    batches.rl_prompts(0, 0, 1, 0)
+  with pytest.raises(BadInput, match='draws 3 prompts and there are 2'):
+    batches.rl_prompts(0, 0, 3, 2)

@@ -1,6 +1,6 @@
 """The full crossed grid: every size x every SFT budget x every amount of RL, and its frontier.
 
-python run.py --config=experiments/frontier.py --workdir=results/frontier
+    python run.py --config=experiments/frontier.py --workdir=results/studies
 
 """
 
@@ -11,13 +11,10 @@ from experiments import quickstart
 
 def get_config(arg: str = '') -> ConfigDict:
   c = quickstart.get_config(arg)
-  c.name = 'frontier'
+  c.name = 'frontier' + ('_smoke' if arg else '')
   if arg == 'smoke':
     return c
-  c.seeds = (0,)
-  c.model.sizes = ('25k', '75k', '150k', '400k')
-  c.sft.tokens = (131_072, 262_144, 524_288, 1_048_576)
+  c.model.sizes = ('25k', '75k', '150k')
   c.rl.sizes = c.model.sizes
   c.rl.sft_tokens = c.sft.tokens
-  c.rl.updates = (10, 20, 40)
   return c

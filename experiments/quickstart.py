@@ -29,6 +29,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.rl.learning_rate = 1.5e-4
   c.rl.updates = (10, 20, 30, 45, 60)
   if arg == 'smoke':  # every kind of stage, in a minute; its numbers mean nothing
+    c.name = 'quickstart_smoke'
     c.seeds = (0,)
     c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 2_000, 200, 64
     c.data.test_problems = 16

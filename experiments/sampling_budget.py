@@ -1,6 +1,6 @@
-"""Test-time scaling: coverage and majority vote up to 256 samples of a query.
+"""Test-time scaling: coverage and majority vote up to 256 samples of a query, at two seeds.
 
-python run.py --config=experiments/sampling_budget.py --workdir=results/sampling_budget
+    python run.py --config=experiments/sampling_budget.py --workdir=results/studies
 
 """
 
@@ -11,13 +11,11 @@ from experiments import quickstart
 
 def get_config(arg: str = '') -> ConfigDict:
   c = quickstart.get_config(arg)
-  c.name = 'sampling_budget'
+  c.name = 'sampling_budget' + ('_smoke' if arg else '')
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
   if arg == 'smoke':
     return c
-  c.seeds = (0, 1)
-  c.model.sizes = ('25k', '150k')
-  c.sft.tokens = (262_144, 1_048_576)
-  c.data.test_problems = 128
+  c.seeds = (2, 3)
+  c.model.sizes = ('25k', '75k')
   c.sample.n = 1024
   return c

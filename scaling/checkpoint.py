@@ -19,19 +19,28 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
 
 
 def save(folder: Path, step: int, state, meta: dict) -> None:
-  """Saves a pytree of arrays and a JSON-able dict under `step`, and drops the checkpoint before."""
+  """Saves a pytree of arrays and a JSON-able dict under `step`, and drops the checkpoint before.
+
+  RuntimeError where there is a checkpoint of this step or a later one: Orbax would not save it.
+  """
   with _manager(folder) as manager:
-    manager.save(
+    saved = manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
     )
+    if not saved:
+      raise RuntimeError(
+        f'{folder}: step {step} was not saved: there is a checkpoint of step '
+        f'{manager.latest_step()}, and steps only grow'
+      )
 
 
 def restore(folder: Path, like) -> tuple | None:
   """(state, meta) of the newest checkpoint, or None where there is none.
 
   like: a pytree of jax.ShapeDtypeStruct with shardings, the form that the state must have.
-  BadInput where the checkpoint has another form: it belongs to another model or version.
+  BadInput where the checkpoint has another form: it belongs to another model or version. `folder`
+  is the stage's checkpoints/; the message names the stage's own folder, which holds them.
   """
   if not Path(folder).is_dir():
     return None
@@ -45,10 +54,10 @@ def restore(folder: Path, like) -> tuple | None:
         args=ocp.args.Composite(state=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()),
       )
     except (ValueError, KeyError) as error:
-      first = str(error).strip().splitlines()[0]
+      first = str(error).strip().splitlines()[0].split('. ')[0].rstrip(':')
       raise BadInput(
-        f'{folder}: step {step} does not have the form of this model ({first}); '
-        'remove the folder to run the stage again'
+        f'{Path(folder).parent}: the checkpoint of step {step} does not have the form of this '
+        f'model ({first}); remove that folder and run again'
       ) from error
   return got.state, got.meta
 

@@ -5,11 +5,12 @@ and returns it. Unknown keys and wrong types are refused by the ConfigDict itsel
 what types cannot say. All budgets are resolved into whole steps once, by `study.expand`.
 
 A token budget counts positions of packed rows (rows x row_tokens a step; a few per cent of them are
-padding). Records hold the tokens that were really there.
+padding). Records hold real tokens: the positions times the pool's mean fill.
 """
 
 import difflib
 import itertools
+import math
 
 from ml_collections import ConfigDict
 
@@ -106,30 +107,166 @@ def near(name: str, known) -> str:
   return 'nearest: ' + ', '.join(close) if close else 'known: ' + ', '.join(map(str, known))
 
 
+KINDS = {  # how a message names a type
+  str: 'text',
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a finite number',
+  tuple: 'a tuple',
+  ConfigDict: 'a section',
+}
+
+ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
+  'seeds': int,
+  'model.sizes': str,
+  'pretrain.tasks': str,
+  'sft.tokens': float,
+  'rl.updates': int,
+  'rl.sizes': str,
+  'rl.sft_tokens': float,
+}
+
+RANGES = (  # what holds for a number, and the fields (or elements of fields) that it holds for
+  (
+    'at least 1',
+    lambda x: x >= 1,
+    'data.row_tokens data.sft_problems data.validation_problems data.test_problems '
+    'pretrain.examples pretrain.rows sft.rows sft.microbatches rl.updates rl.prompts rl.group '
+    'rl.minibatches rl.response_tokens sample.n sample.response_tokens sample.block_prompts '
+    'sample.block_samples mesh.data mesh.fsdp mesh.tensor',
+  ),
+  (
+    'at least 0',
+    lambda x: x >= 0,
+    'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
+    'sft.warmup_steps rl.kl_coef',
+  ),
+  (
+    'more than 0',
+    lambda x: x > 0,
+    'model.rope_theta optimizer.clip_norm pretrain.learning_rate sft.learning_rate '
+    'rl.learning_rate rl.temperature rl.clip_high sample.temperature checkpoint_seconds',
+  ),
+  ('in [0, 1)', lambda x: 0 <= x < 1, 'optimizer.b1 optimizer.b2'),
+  ('in (0, 1]', lambda x: 0 < x <= 1, 'pretrain.decay sft.decay rl.clip_low'),
+  ('in [0, 2**31)', lambda x: 0 <= x < 2**31, 'seeds'),
+)
+
+
 def _require(ok: bool, message: str) -> None:
   if not ok:
     raise BadInput(message)
 
 
+def _is(value, kind: type) -> bool:
+  """Whether a value is of a field's type; a whole number is a number, and a bool is neither."""
+  if kind is float:
+    return _is(value, int) or (isinstance(value, float) and math.isfinite(value))
+  return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _fields(c: ConfigDict) -> dict:
+  """Every field by its key, sections and what is in them."""
+  flat = dict(c.items())
+  for name, section in c.items():
+    if isinstance(section, ConfigDict):
+      flat |= {f'{name}.{key}': value for key, value in section.items()}
+  return flat
+
+
+def _check_fields(c: ConfigDict) -> None:
+  """BadInput for a field that is wrong whatever the others are: its type, its range."""
+  fields = _fields(c)
+  for key, usual in _fields(default()).items():  # a section before the fields in it
+    value, kind = fields[key], type(usual)
+    if key == 'data.sft_problems' and value is None:
+      _require(
+        fields['data.task'].strip().startswith('jsonl'),
+        f'config.{key} is None: say how many; None (all that are left) is for jsonl(...) tasks',
+      )
+      continue
+    _require(_is(value, kind), f'config.{key} is {value!r}: it must be {KINDS[kind]}')
+    for element in value if kind is tuple else ():
+      _require(
+        _is(element, ELEMENTS[key]),
+        f'config.{key} has {element!r}: each of its values must be {KINDS[ELEMENTS[key]]}',
+      )
+    if kind is tuple and key != 'pretrain.tasks':
+      _require(len(set(value)) == len(value), f'config.{key} has a value twice: {value}')
+  for words, holds, keys in RANGES:
+    for key in keys.split():
+      values = fields[key] if isinstance(fields[key], tuple) else (fields[key],)
+      for value in values:
+        if value is not None:
+          _require(holds(value), f'config.{key} is {fields[key]}: it must be {words}')
+  for key in ('seeds', 'model.sizes', 'sft.tokens'):
+    _require(len(fields[key]) > 0, f'config.{key} is empty: give at least one value')
+
+
+def _check_divides(c: ConfigDict) -> None:
+  """BadInput for counts that are not whole multiples of the parts they are cut into."""
+  whole = {
+    'sft.microbatches': ('config.sft.rows', c.sft.rows),
+    'sample.block_samples': ('config.sample.n', c.sample.n),
+    'sample.block_prompts': ('config.data.test_problems', c.data.test_problems),
+  }
+  if c.rl.updates:
+    whole['rl.minibatches'] = ('prompts x group', c.rl.prompts * c.rl.group)
+  fields = _fields(c)
+  for key, (name, count) in whole.items():
+    _require(
+      count % fields[key] == 0,
+      f'config.{key} ({fields[key]}) does not divide {name} ({count}): each part must be whole',
+    )
+
+
 def validate(c: ConfigDict) -> None:
   """BadInput, one line that names the key, for a study that cannot run as it is written."""
-  for key in ('seeds', 'model.sizes', 'sft.tokens'):
-    section = c
-    for part in key.split('.'):
-      section = section[part]
-    _require(len(section) > 0, f'config.{key} is empty: give at least one value')
-    _require(len(set(section)) == len(section), f'config.{key} has a value twice: {section}')
+  _check_fields(c)
   _require(
     bool(c.name) and c.name.replace('_', '').replace('-', '').isalnum(),
     f'config.name is {c.name!r}: use letters, digits, - and _ (it names a file)',
   )
-  for size in itertools.chain(c.model.sizes, c.rl.sizes):
+  _require(
+    c.data.long_examples in LONG_EXAMPLES,
+    f'config.data.long_examples is {c.data.long_examples!r}: '
+    f'{" or ".join(map(repr, LONG_EXAMPLES))}',
+  )
+  for size in c.model.sizes:
     _require(size in PRESETS, f'config.model.sizes: unknown preset {size!r}; {near(size, PRESETS)}')
   for size in c.rl.sizes:
     _require(size in c.model.sizes, f'config.rl.sizes: {size!r} is not among config.model.sizes')
   for tokens in c.rl.sft_tokens:
     _require(
-      tokens in c.sft.tokens, f'config.rl.sft_tokens: {tokens:g} is not among config.sft.tokens'
+      tokens in c.sft.tokens, f'config.rl.sft_tokens: {tokens:,.0f} is not among config.sft.tokens'
+    )
+
+  _require(
+    bool(c.pretrain.tasks) == (c.pretrain.tokens > 0),
+    'config.pretrain.tokens and config.pretrain.tasks: set both, or neither to start from scratch',
+  )
+  budgets = {'sft': sorted(c.sft.tokens), 'pretrain': [c.pretrain.tokens] * bool(c.pretrain.tokens)}
+  for stage, tokens in budgets.items():
+    per_step = c[stage].rows * c.data.row_tokens
+    for less, more in itertools.pairwise([0, *tokens]):
+      _require(
+        more >= per_step,
+        f'config.{stage}.tokens has {more:,.0f}, less than one batch of {stage}.rows x '
+        f'data.row_tokens = {per_step:,}',
+      )
+      steps = round(more / per_step)
+      _require(
+        round(less / per_step) < steps,
+        f'config.{stage}.tokens has {less:,.0f} and {more:,.0f}, both {steps} steps of {per_step:,} '
+        'tokens: set them further apart',
+      )
+
+  for section in ('sample', 'rl') if c.rl.updates else ('sample',):
+    longest = c[section].response_tokens
+    _require(
+      longest <= c.data.row_tokens,
+      f'config.{section}.response_tokens is {longest}: it must be at most config.data.row_tokens '
+      f'({c.data.row_tokens}), beyond which no position was trained',
     )
   if c.rl.updates:
     _require(
@@ -137,54 +274,9 @@ def validate(c: ConfigDict) -> None:
       'config.rl.updates is set: say where RL starts, in config.rl.sizes and config.rl.sft_tokens',
     )
     _require(c.rl.group >= 2, f'config.rl.group is {c.rl.group}: a group baseline needs 2 or more')
-    rows = c.rl.prompts * c.rl.group
     _require(
-      rows % c.rl.minibatches == 0,
-      f'config.rl.minibatches ({c.rl.minibatches}) does not divide prompts x group ({rows})',
+      c.data.rl_problems >= c.rl.prompts,
+      f'config.data.rl_problems is {c.data.rl_problems}: an update draws config.rl.prompts '
+      f'({c.rl.prompts}) of them, so give at least that many',
     )
-  for stage in ('pretrain', 'sft'):
-    part = c[stage]
-    _require(0 < part.decay <= 1, f'config.{stage}.decay is {part.decay}: a part in (0, 1]')
-  per_step = c.sft.rows * c.data.row_tokens
-  for tokens in c.sft.tokens:
-    _require(
-      tokens >= per_step,
-      f'config.sft.tokens has {tokens:g}, less than one batch of sft.rows x data.row_tokens = '
-      f'{per_step}',
-    )
-  _require(
-    c.sft.rows % c.sft.microbatches == 0,
-    f'config.sft.microbatches ({c.sft.microbatches}) does not divide config.sft.rows '
-    f'({c.sft.rows})',
-  )
-  _require(
-    bool(c.pretrain.tasks) == (c.pretrain.tokens > 0),
-    'config.pretrain.tokens and config.pretrain.tasks: set both, or neither to start from scratch',
-  )
-  positive = [
-    'data.row_tokens', 'data.test_problems', 'data.validation_problems', 'sft.rows',
-    'sft.learning_rate', 'pretrain.rows', 'rl.prompts', 'rl.learning_rate', 'rl.response_tokens',
-    'rl.minibatches', 'sft.microbatches', 'sample.n', 'sample.response_tokens',
-    'sample.block_prompts', 'sample.block_samples', 'checkpoint_seconds', 'mesh.data', 'mesh.fsdp',
-    'mesh.tensor', 'sample.temperature', 'rl.temperature',
-  ]  # fmt: skip
-  for key in positive:
-    section = c
-    for part in key.split('.'):
-      section = section[part]
-    _require(section > 0, f'config.{key} is {section}: it must be more than 0')
-  _require(
-    c.sample.n % c.sample.block_samples == 0,
-    f'config.sample.block_samples ({c.sample.block_samples}) does not divide config.sample.n '
-    f'({c.sample.n}): banks are drawn in whole blocks',
-  )
-  _require(
-    c.data.test_problems % c.sample.block_prompts == 0,
-    f'config.sample.block_prompts ({c.sample.block_prompts}) does not divide '
-    f'config.data.test_problems ({c.data.test_problems}): banks are drawn in whole blocks',
-  )
-  _require(
-    c.data.long_examples in LONG_EXAMPLES,
-    f'config.data.long_examples is {c.data.long_examples!r}: '
-    f'{" or ".join(map(repr, LONG_EXAMPLES))}',
-  )
+  _check_divides(c)

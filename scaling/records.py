@@ -44,7 +44,7 @@ COLUMNS = {
   'executed_flops': 'FLOPs of the three together as executed, padding and idle rows counted',
   'query_prefill_flops': 'model FLOPs of one query: its prompt, once',
   'query_decode_flops': '… and its k responses',
-  'seconds': 'wall time of the stages on the path, this one excluded',
+  'seconds': 'wall time of the training stages on the path',
   'device': 'kind of device',
   'git_commit': 'of the code',
   'versions': 'of the libraries, JSON',

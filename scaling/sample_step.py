@@ -1,7 +1,7 @@
 """The sample step: prefill each prompt once, share its cache among its samples, decode in blocks.
 
-A block is P prompts x n samples at one compiled shape; a pool of any size is drawn in such blocks
-(`stages/draw.py`), so what a sample says does not depend on how many are asked for.
+A block is P prompts x n samples at one compiled shape; a bank is drawn in such blocks
+(`stages/sample.py`), so what a sample says does not depend on how many are asked for.
 
 The key of a sample is fold_in of (stage seed, update, prompt's hash, sample index), and of nothing
 else; the noise of its t-th token is Gumbel noise under fold_in(key, t). Hence a pool of 64 begins

@@ -185,3 +185,14 @@ def test_a_workdir_under_a_file_is_refused(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(BadInput, match='cannot be written'):
     study.open_workdir(tmp_path / 'file' / 'workdir')
+
+
+def test_two_runs_do_not_share_a_workdir_at_once(tmp_path):
+  with study.lock(study.open_workdir(tmp_path / 'w')):
+    with pytest.raises(BadInput, match='another run is using it'):
+      study.run(tiny.get_config(), tmp_path / 'w')
+
+
+def test_a_workdir_whose_making_was_cut_off_can_be_used(tmp_path):
+  (tmp_path / '.version.json.1.partial').write_text('{"for')
+  assert study.open_workdir(tmp_path) == tmp_path

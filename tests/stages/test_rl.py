@@ -7,14 +7,20 @@ import pandas as pd
 import pytest
 
 from scaling import study
+from scaling.data import batches
+from scaling.data.vocab import VOCABS
 from scaling.sample_step import Samples
 from scaling.stages import rl
 from scaling.stages import stage as stages
 from tests import tiny
 
 
+def _of_kind_in(config, kind):
+  return [s for s in study.expand(config) if s.kind == kind]
+
+
 def _of_kind(kind):
-  return [s for s in study.expand(tiny.get_config()) if s.kind == kind]
+  return _of_kind_in(tiny.get_config(), kind)
 
 
 def test_assemble_puts_each_response_behind_its_own_prompt():
@@ -74,3 +80,26 @@ def test_a_kl_penalty_is_taken_to_the_sft_parent(tmp_path, tiny_workdir):
   ]
   scored = [d['ledger']['model']['reference'] / d['ledger']['model']['forward'] for d in done]
   assert scored == pytest.approx([2.0, 1.0])  # a pass for the old log-probs, one for the reference
+
+
+def test_an_update_that_breaks_the_policy_is_recorded_as_such(tmp_path):
+  c = tiny.get_config()
+  c.rl.learning_rate = 1e30
+  workdir = study.run(c, tmp_path / 'w')
+  first, second = _of_kind_in(c, 'rl')
+  done = stages.done(workdir, first.id)
+  assert done['outcome'] == 'non-finite' and done['ledger']['model']['decode'] > 0
+  assert stages.done(workdir, second.id)['outcome'] == 'parent failed'
+  banks = {s.parent: stages.done(workdir, s.id)['outcome'] for s in _of_kind_in(c, 'sample')}
+  assert banks[first.id] == banks[second.id] == 'parent failed'
+  assert banks[first.parent] == 'ok'
+
+
+def test_a_response_that_is_cut_off_earns_nothing():
+  problem = batches.Problem('p', 'jsonl', 'q', '#12', '12', {})
+  vocab = VOCABS['arithmetic']
+  whole, cut = vocab.encode('#12') + [1], vocab.encode('#120')[:3] + [0]
+  drawn = Samples(
+    np.array([[whole, cut]]), None, None, np.array([[4, 3]]), np.array([[True, False]])
+  )
+  np.testing.assert_array_equal(rl.reward([problem], vocab, drawn), [[1, 0]])

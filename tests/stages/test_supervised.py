@@ -8,6 +8,7 @@ import pytest
 
 from scaling import compute, sharding, study
 from scaling.data import batches
+from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.stages import stage as stages
 from tests import tiny
@@ -62,10 +63,11 @@ def test_a_branch_counts_its_whole_path_and_only_real_tokens(tiny_workdir):
 
 
 def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir):
+  """SFT against one device; RL and banks run to their end on two (their draws may part at ties)."""
   c = tiny.get_config()
-  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
   c.sft.microbatches, c.mesh.data = 2, 2
   study.run(c, tmp_path / 'w')
+  assert all(stages.done(tmp_path / 'w', s.id)['outcome'] == 'ok' for s in study.expand(c))
   stage = _branches()[-1]
   mesh = sharding.make_mesh()
   one, two = (
@@ -78,6 +80,18 @@ def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir
     for w in (tiny_workdir, tmp_path / 'w')
   ]
   assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_rows_or_parameters_that_do_not_split_over_the_mesh_are_refused_before_training(tmp_path):
+  c = tiny.get_config()
+  c.mesh.data = 8
+  with pytest.raises(BadInput, match=r'rl\.prompts is 4'):
+    study.run(c, tmp_path / 'w')
+  c = tiny.get_config()
+  c.mesh.tensor = 8
+  with pytest.raises(BadInput, match=r'does not divide .* choose a tensor size'):
+    study.run(c, tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
 
 
 def test_a_loss_that_is_not_finite_stops_its_branch_and_no_other(tmp_path):

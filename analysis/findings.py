@@ -9,20 +9,45 @@ import numpy as np
 import pandas as pd
 
 from analysis import frontier, readings
+from analysis.frontier import FLOOR
 from analysis.interpret import Reading
-from analysis.readings import verdict
-from analysis.style import flops, human, percent, points, signed
+from analysis.readings import NO_CHANGE, verdict
+from analysis.style import counted, flops, human, percent, points, signed, stage_name
+
+METHODS = {
+  'joint': 'joint law',
+  'naive': 'nearest cell (naive)',
+  'marginal_logit': 'logit law, one for each k',
+  'marginal_power': 'power law, one for each k',
+}
 
 
 def main(reading: Reading, queries: float | None = None) -> list[str]:
   """The main findings, in the order of the report."""
-  lines = loss(reading) + coverage(reading) + rl(reading) + joint(reading)
+  lines = endings(reading) + loss(reading) + coverage(reading) + rl(reading) + joint(reading)
   if reading.quality is not None:
     queries = queries or frontier.default_queries(reading.quality)
     measured = frontier.measured(reading.quality, queries, 'sunk')
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     lines += best_split(measured, best)
   return lines + ledger(reading)
+
+
+def endings(reading: Reading) -> list[str]:
+  """Which stages ended with a number that was not finite, and how many were left out for it."""
+  outcomes, stages = reading.study.outcomes, reading.study.plan['stages']
+  ended = lambda word: [s for s in stages if outcomes.get(s['id'], {}).get('outcome') == word]
+  stopped, after = ended('non-finite'), ended('parent failed')
+  if not stopped:
+    return []
+  names = '; '.join(str(stage.get('label') or stage['id']) for stage in stopped[:5])
+  more = f'; and {len(stopped) - 5} more' if len(stopped) > 5 else ''
+  line = f'{counted(len(stopped), "stage")} met a number that was not finite and stopped there: '
+  line += names + more
+  if after:
+    was = 'was' if len(after) == 1 else 'were'
+    line += f'. {counted(len(after), "stage")} that would have gone on from there {was} left out'
+  return [line + '. What follows is without them.']
 
 
 def loss(reading: Reading) -> list[str]:
@@ -55,8 +80,8 @@ def loss(reading: Reading) -> list[str]:
     lines.append(
       f'The loss law, fitted without {held["model"]} at {human(held["tokens"])} tokens, misses '
       f'that loss by {percent(law.holdout_error)}; the nearest measured point misses it by '
-      f'{percent(law.baseline_error)}, so the law is '
-      f'{_better(law.holdout_error, law.baseline_error)}.'
+      f'{percent(law.baseline_error)}'
+      f'{_compare("the law", law.holdout_error, law.baseline_error, "0.1 %")}.'
     )
   return lines
 
@@ -81,7 +106,7 @@ def coverage(reading: Reading) -> list[str]:
     f'Coverage: −log pass@k = a k^−b fitted on k ≤ {small} misses pass@{K} by '
     f'{100 * error["power_predicted"]:.1f} points (RMSE over {len(tested)} banks), a beta-binomial '
     f'on all samples by {100 * error["beta_predicted"]:.1f}; taking pass@{small} for it misses by '
-    f'{100 * error["naive"]:.1f}, so the better law is {_better(best, error["naive"])}. '
+    f'{100 * error["naive"]:.1f}{_compare("the better law", best, error["naive"])}. '
     f'b runs from {exponents.min():.2f} to {exponents.max():.2f}.'
   ]
 
@@ -116,34 +141,69 @@ def rl(reading: Reading) -> list[str]:
 
 
 def joint(reading: Reading) -> list[str]:
-  """The joint law's error on the held-out corner, beside the baseline's and the marginals'."""
+  """The joint law's error on the held-out corner, beside the baseline's and the marginals'; the
+  same of the law of majority@k."""
   corner = reading.heldout
   if corner is None:
-    return []
+    return majority_corner(reading)
   law, naive = corner.error['joint'], corner.error['naive']
   marginal = min((m for m in corner.error if m.startswith('marginal')), key=corner.error.get)
   ks = sorted(corner.table['k'].unique())
+  held = f'the {corner.heldout_cells} cells' if corner.heldout_cells > 1 else 'the one cell'
   unscored = (
-    f' ({corner.unscored_cells} RL cells there not scored: no fitted cell had RL)'
+    f' ({counted(corner.unscored_cells, "RL cell")} there not scored: no fitted cell had RL)'
     if corner.unscored_cells
     else ''
   )
   return [
-    f'Joint law: fitted to {corner.fitted_cells} cells below the largest size and the largest SFT '
-    f'budget, it misses pass@k of the {corner.heldout_cells} cells at both{unscored} by '
-    f'{100 * law:.1f} points on average (k = {ks[0]:.0f} to {ks[-1]:.0f}); the naive baseline, the '
-    f'nearest fitted cell, by {100 * naive:.1f}, so the law is {_better(law, naive)}; the best '
-    f'law of one k at a time ({marginal.removeprefix("marginal_")}) by '
-    f'{100 * corner.error[marginal]:.1f}, so the joint law is '
-    f'{_better(law, corner.error[marginal])} than it.'
+    f'Joint law: fitted to {counted(corner.fitted_cells, "cell")} below the largest size and the '
+    f'largest SFT budget, it misses pass@k of {held} at '
+    f'both{unscored} by {100 * law:.1f} points on average (k = {ks[0]:.0f} to {ks[-1]:.0f}); the '
+    f'naive baseline, the nearest fitted cell, by {100 * naive:.1f}'
+    f'{_compare("the law", law, naive)}. The better of the laws fitted to one k at a time (the '
+    f'{METHODS[marginal].split(",")[0]}, picked for its held-out error) misses by '
+    f'{100 * corner.error[marginal]:.1f}'
+    f'{_compare("the joint law", law, corner.error[marginal])} against it. '
+    f'{_inside(corner)}{_terms_left_out(corner)}'
+  ] + majority_corner(reading)
+
+
+def majority_corner(reading: Reading) -> list[str]:
+  """The error of the law of majority@k, which the frontier's line is drawn by, on the corner."""
+  corner = reading.heldout_majority
+  if corner is None:
+    return []
+  law, naive = corner.error['joint'], corner.error['naive']
+  return [
+    f'The law of majority@k, held out in the same way, misses by {100 * law:.1f} points; the '
+    f'nearest fitted cell by {100 * naive:.1f}{_compare("the law", law, naive)}. {_inside(corner)}'
   ]
+
+
+def _inside(corner) -> str:
+  """How many of the measured values lie in the law's intervals."""
+  table = corner.table
+  inside = int(((table['low'] <= table['measured']) & (table['measured'] <= table['high'])).sum())
+  said = (
+    f'{inside} of the {counted(len(table), "measured value")} {"lies" if inside == 1 else "lie"}'
+  )
+  said += " in the law's 95 % intervals"
+  return said + ('.' if inside >= 0.9 * len(table) else ', which hold no error of its form.')
+
+
+def _terms_left_out(corner) -> str:
+  """The interactions and squares that the fitted cells do not identify."""
+  products = [term.replace('*', ' × ') for term in corner.left_out if '*' in term]
+  if not products:
+    return ''
+  return f' The fitted cells do not identify {", ".join(products)}: left out.'
 
 
 def law_split(law_best: pd.DataFrame) -> list[str]:
   """What the law of majority@k would buy with each budget, and whether that is extrapolated."""
   said = []
   for _, row in law_best[~law_best['inside'].astype(bool)].iterrows():
-    if row['affordable']:
+    if row['affordable'] and row['quality'] > FLOOR:
       mark = ', extrapolated' if row['extrapolated'] else ''
       rl_words = f'{flops(row["rl_flops"])} of RL' if row['rl_flops'] else 'no RL'
       said.append(
@@ -152,38 +212,56 @@ def law_split(law_best: pd.DataFrame) -> list[str]:
         f'({percent(row["quality"], 0)}, {percent(row["low"], 0)} to {percent(row["high"], 0)}'
         f'{mark})'
       )
-  return ['The law of majority@k would choose: ' + '; '.join(said) + '.'] if said else []
+  reach = f'{frontier.STRETCH:g} times beyond the measured ranges at most'
+  return [f'The law of majority@k would choose ({reach}): ' + '; '.join(said) + '.'] if said else []
 
 
 def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
-  """For each budget, what the best split was and what it scores on problems not chosen on."""
-  lines = []
+  """For each budget, what the best split was and what it scores on problems not chosen on.
+
+  A split that is best for several budgets is said once. No split is called best where none that
+  the budget buys solves more than FLOOR.
+  """
+  lines, first = [], {}
   for _, row in best.iterrows():
+    budget = flops(row['budget'])
     if not row['affordable']:
-      lines.append(f'{flops(row["budget"])} buys none of the measured splits.')
+      lines.append(f'{budget} buys none of the measured splits.')
+      continue
+    if not row['solves']:
+      lines.append(
+        f'No split that {budget} buys solves more than {percent(FLOOR)} of the problems: none is '
+        'called best.'
+      )
+      continue
+    score = f'{percent(row["quality"])} solved (95 % {percent(row["low"])} to '
+    score += f'{percent(row["high"])}) on problems it was not chosen on'
+    split = tuple(row[frontier.SPLIT])
+    if split in first:
+      place, so_far = first[split]
+      lines[place] = f'{so_far}; still the best of {budget}, chosen anew: {score}.'
+      first[split] = place, lines[place].removesuffix('.')
       continue
     shares = ', '.join(
-      f'{100 * row[f"share_{stage}"]:.0f} % {stage}'
+      f'{100 * row[f"share_{stage}"]:.0f} % {stage_name(stage)}'
       for stage in frontier.STAGES
       if stage != 'pretrain' or measured.pretraining == 'counted'
     )
-    lines.append(
-      f'Best split of {flops(row["budget"])} for {human(measured.queries)} queries (pretraining '
-      f'{measured.pretraining}): {split_words(row)}; {percent(row["quality"])} solved '
-      f'(95 % {percent(row["low"])} to {percent(row["high"])}) on problems it was not chosen on; '
-      f'spent on {shares}.'
-    )
-  return lines
+    line = f'Best split of {budget} for {human(measured.queries)} queries (pretraining '
+    line += f'{measured.pretraining}): {split_words(row)}; {score}; spent on {shares}'
+    first[split] = len(lines), line
+    lines.append(line + '.')
+  return list(dict.fromkeys(lines))
 
 
 def split_words(row, short: bool = False) -> str:
   """'150k, 1.6M SFT tokens, 80 RL updates, majority of 4'."""
-  if not row['affordable']:
-    return 'nothing affordable'
+  if not row['affordable'] or not row['solves']:
+    return 'nothing solved' if row['affordable'] else 'nothing affordable'
   updates, k = int(row['rl_updates']), int(row['k'])
   if short:
-    rl_words = f'\n{updates} RL updates, ' if updates else '\nno RL, '
-    return f'{row["model"]}, {human(row["sft_tokens"])} SFT{rl_words}k = {k}'
+    rl_words = f'{updates} RL updates' if updates else 'no RL'
+    return f'{row["model"]}, {human(row["sft_tokens"])} SFT, {rl_words}, k = {k}'
   rl_words = f'{updates} RL updates' if updates else 'no RL'
   vote = f'majority of {k}' if k > 1 else '1 sample'
   return f'{row["model"]}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
@@ -191,15 +269,16 @@ def split_words(row, short: bool = False) -> str:
 
 def largest_share(best: pd.DataFrame, pretraining: str) -> str:
   """What the best splits spend most on, from the smallest budget to the largest."""
-  rows = best[best['affordable'] > 0]
+  rows = frontier.solving(best)
   if rows.empty:
-    return f'With pretraining {pretraining}, no budget buys a measured split.'
+    return f'With pretraining {pretraining}, no budget buys a split that solves anything.'
   first, last = rows.iloc[0], rows.iloc[-1]
-  name = lambda row: max(frontier.STAGES, key=lambda stage: row[f'share_{stage}'])
+  most = lambda row: max(frontier.STAGES, key=lambda stage: row[f'share_{stage}'])
+  spent = lambda row: f'{stage_name(most(row))} ({percent(row["share_" + most(row)], 0)})'
+  others = f', that of {flops(last["budget"])} on {spent(last)}' if len(rows) > 1 else ''
   return (
     f'With pretraining {pretraining}, the best split of {flops(first["budget"])} spends most on '
-    f'{name(first)} ({percent(first["share_" + name(first)], 0)}), that of '
-    f'{flops(last["budget"])} on {name(last)} ({percent(last["share_" + name(last)], 0)}); '
+    f'{spent(first)}{others}; '
     f'halves of the problems chose the split shown '
     f'{percent(rows["agreement"].min(), 0)} of the time or more.'
   )
@@ -214,7 +293,7 @@ def ledger(reading: Reading) -> list[str]:
   by_stage = totals.groupby('stage_kind')['model'].sum()
   by_kind = totals.groupby('kind')['model'].sum()
   order = [s for s in ('pretrain', 'sft', 'rl', 'sample') if s in by_stage]
-  stages = ', '.join(f'{percent(by_stage[s] / total, 0)} {s}' for s in order)
+  stages = ', '.join(f'{percent(by_stage[s] / total, 0)} {stage_name(s)}' for s in order)
   kinds = ', '.join(
     f'{flops(by_kind[k])} {k.replace("_", " ")}' for k in by_kind.sort_values(ascending=False).index
   )
@@ -236,21 +315,24 @@ def ledger(reading: Reading) -> list[str]:
 
 
 def _tally(rows, noun, down, up, change='', at='at') -> str:
-  """'falls at 2 of 3 sizes, no change beyond noise at 1'. `change`: before '_low' and '_high'."""
+  """'falls at 2 of 3 sizes, shows no change beyond noise at 1'; `change`: before _low, _high."""
   low, high = (f'{change}_low', f'{change}_high') if change else ('low', 'high')
   tally = Counter(verdict(row[low], row[high], up, down) for _, row in rows.iterrows())
   order = sorted(tally, key=lambda word: -tally[word])
-  total = len(rows)
-  said = [f'{order[0]} {at} {tally[order[0]]} of {total} {noun if total == 1 else noun + "s"}']
-  return ', '.join(said + [f'{word} {at} {tally[word]}' for word in order[1:]])
+  verb = {up: up, down: down, NO_CHANGE: f'shows {NO_CHANGE}'}
+  said = [f'{verb[order[0]]} {at} {tally[order[0]]} of {counted(len(rows), noun)}']
+  return ', '.join(said + [f'{verb[word]} {at} {tally[word]}' for word in order[1:]])
 
 
-def _better(error, baseline):
+def _compare(who, error, baseline, floor='0.1 points') -> str:
+  """', so WHO is 2.0 times better', or worse; an error below FLOOR counts as FLOOR."""
+  low, high = sorted((max(error, FLOOR), max(baseline, FLOOR)))
+  if high == FLOOR:
+    return f', both within {floor}, so {who} is no better and no worse'
   if np.isclose(error, baseline, rtol=0.05):
-    return 'no better and no worse'
-  if error < baseline:
-    return f'{baseline / error:.1f} times better'
-  return f'{error / baseline:.1f} times worse'
+    return f', so {who} is no better and no worse'
+  more = 'more than ' if min(error, baseline) < FLOOR else ''
+  return f', so {who} is {more}{high / low:.1f} times {"better" if error < baseline else "worse"}'
 
 
 def _signed_interval(row, digits):

@@ -26,6 +26,8 @@ STAGES = ['pretrain', 'sft', 'rl', 'sampling']
 _COSTS = ['pretrain_flops', 'sft_flops', 'rl_flops', 'query_flops']
 _COSTS += ['query_prefill_flops', 'sample_decode_flops']
 RESAMPLES = 400
+FLOOR = 1e-3  # a share of problems solved that counts as none; 0.1 points
+STRETCH = 2.0  # how far beyond the measured ranges a law's choice is looked for
 
 
 class Quality(NamedTuple):
@@ -137,7 +139,8 @@ def default_queries(quality: Quality) -> float:
 def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: int = 0):
   """For each budget the best affordable split: DataFrame, one row a budget.
 
-  The split shown is the best on all problems, the cheapest where several tie. `quality` is
+  `solves` is False where no affordable split solves more than FLOOR: there is no best then. The
+  split shown is the best on all problems, the cheapest where several tie. `quality` is
   cross-fitted: the mean over random halvings of the problems of what the choice made on one half
   scores on the other half; low, high: its 95 % interval over resampled problems (and seeds).
   `in_sample` is the naive maximum; `agreement` is how many of the halves chose the split shown.
@@ -166,9 +169,17 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
       low, high = np.nanquantile(draws, [0.025, 0.975])
       row |= table.iloc[best].to_dict()
       row |= {'in_sample': row['quality'], 'quality': crossed, 'low': low, 'high': high}
+      row['solves'] = bool(row['in_sample'] > FLOOR)
       row |= {'agreement': float(np.mean(chosen == best))}
     rows.append(row)
   return pd.DataFrame(rows)
+
+
+def solving(best: pd.DataFrame) -> pd.DataFrame:
+  """The rows of `best_at` that hold a best split."""
+  if 'solves' not in best:
+    return best.iloc[:0]
+  return best[(best['affordable'] > 0) & best['solves'].eq(True)]
 
 
 def predicted(
@@ -177,7 +188,7 @@ def predicted(
   queries: float,
   budgets: Sequence[float],
   pretraining: str = 'sunk',
-  stretch: float = 4.0,
+  stretch: float = STRETCH,
 ) -> pd.DataFrame:
   """The best split of each budget by the law of majority@k, over a grid finer than the study.
 

@@ -5,7 +5,9 @@ import numpy as np
 from analysis import findings, frontier, readings, style
 from analysis.frontier import Measured
 from analysis.interpret import Reading
-from analysis.style import ACCENT, INK, MUTED, Drawing, flops, human
+from analysis.style import ACCENT, INK, MUTED, Drawing, flops, human, stage_name
+
+LAW = '#0072b2'
 
 
 @style.styled
@@ -63,10 +65,12 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
     span = np.geomspace(table['total_flops'].min(), table['total_flops'].max(), 60)
     line = frontier.predicted(reading.majority, reading.quality, queries, span)
     line = line[line['inside'].astype(bool) & (line['affordable'] > 0)]
-    axes.plot(line['budget'], line['quality'], color='#0072b2', label='majority@k by its law')
-    axes.fill_between(line['budget'], line['low'], line['high'], color='#0072b2', alpha=0.13, lw=0)
+    label = 'its law, within the measured ranges'
+    axes.plot(line['budget'], line['quality'], color=LAW, label=label)
+    axes.fill_between(line['budget'], line['low'], line['high'], color=LAW, alpha=0.13, lw=0)
     law_best = frontier.predicted(reading.majority, reading.quality, queries, budgets)
     caption += findings.law_split(law_best)
+    _law_choices(axes, law_best)
   bars = np.maximum([best['quality'] - best['low'], best['high'] - best['quality']], 0)
   axes.errorbar(
     best['budget'],
@@ -80,21 +84,24 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
     zorder=4,
     label='chosen on half of the problems, scored on the rest',
   )
-  chosen = best[best['affordable'] > 0]
+  middle = np.sqrt(table['total_flops'].min() * table['total_flops'].max())
+  chosen = frontier.solving(best)
   for i, (_, row) in enumerate(chosen.iterrows()):
-    axes.plot([row['budget']] * 2, [row['quality'], 1.05], color=ACCENT, lw=0.7, ls=':')
+    height = 1.06 + 0.075 * (len(chosen) - 1 - i)  # a line of text each, so none overlap
+    axes.plot([row['budget']] * 2, [row['quality'], height], color=ACCENT, lw=0.7, ls=':')
     axes.text(
       row['budget'],
-      1.06,
+      height,
       findings.split_words(row, short=True),
-      ha='right' if i == len(chosen) - 1 else 'center',
+      ha='left' if row['budget'] < middle else 'right',
       va='bottom',
       fontsize=7.5,
       color=ACCENT,
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8},
     )
   style.log_axis(axes.xaxis, table['total_flops'].min(), table['total_flops'].max(), 'FLOP')
   style.percent_axis(axes.yaxis)
-  axes.set_ylim(0, 1.22)
+  axes.set_ylim(0, 1.08 + 0.075 * max(len(chosen), 1))
   axes.set_yticks(np.linspace(0, 1, 6))
   axes.set_xlabel(f'total FLOPs: SFT + RL + {human(queries)} queries (pretraining sunk)')
   axes.set_ylabel('quality on held-out problems')
@@ -102,6 +109,25 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
   figure.legend(loc='outside upper left', ncols=2)
   title = 'The frontier: quality against total compute'
   return Drawing('frontier', title, figure, ' '.join(caption))
+
+
+def _law_choices(axes, law_best):
+  """What the law would choose for each budget: a ring where that is extrapolated, else a dot."""
+  free = law_best[~law_best['inside'].astype(bool) & (law_best['affordable'] > 0)]
+  for extrapolated, rows in free.groupby(free['extrapolated'].astype(bool)):
+    axes.errorbar(
+      rows['budget'],
+      rows['quality'],
+      np.maximum([rows['quality'] - rows['low'], rows['high'] - rows['quality']], 0),
+      ls='none',
+      marker='o',
+      ms=6,
+      color=LAW,
+      mfc='white' if extrapolated else LAW,
+      lw=0.9,
+      zorder=3,
+      label="the law's choice" + (', extrapolated' if extrapolated else ''),
+    )
 
 
 @style.styled
@@ -126,12 +152,13 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
 
 def _split_bars(axes, measured: Measured, best):
   rows = np.arange(len(best))[::-1]
-  left = np.zeros(len(best))
+  left, solves = np.zeros(len(best)), best.index.isin(frontier.solving(best).index)
   for stage in frontier.STAGES:
     if stage == 'pretrain' and measured.pretraining == 'sunk':
       continue
-    share = best[f'share_{stage}'].to_numpy(float)
-    axes.barh(rows, share, 0.5, left=left, color=style.STAGE_COLOURS[stage], label=stage)
+    label = stage_name(stage)
+    share = np.where(solves, best[f'share_{stage}'].to_numpy(float), 0)
+    axes.barh(rows, share, 0.5, left=left, color=style.STAGE_COLOURS[stage], label=label)
     for row, start, width in zip(rows, left, share):
       if width > 0.08:
         axes.text(
@@ -178,7 +205,7 @@ def ledger_figure(reading: Reading) -> Drawing | None:
       )
   for kind in [k for k in style.KIND_COLOURS if k in set(totals['kind'])]:
     axes.barh(0, 0, color=style.KIND_COLOURS[kind], label=kind.replace('_', ' '))
-  axes.set_yticks(list(rows.values()), list(rows))
+  axes.set_yticks(list(rows.values()), [stage_name(stage) for stage in rows])
   axes.margins(x=0.18)
   axes.xaxis.set_major_formatter(lambda value, _: flops(value) if value else '0')
   axes.grid(axis='y', visible=False)

@@ -9,7 +9,7 @@ from analysis import estimators, frontier, readings
 from analysis.errors import BadInput
 from analysis.fit import Fit, fit
 from analysis.frontier import Quality
-from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout
+from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout, heldout_majority
 from analysis.readings import PARENT
 from analysis.tables import CELL, Study
 
@@ -27,6 +27,7 @@ class Reading(NamedTuple):
   joint: JointFit | None  # the beta-binomial law over all cells
   majority: JointFit | None  # the law of majority@k over all cells
   heldout: Heldout | None  # the joint law's error on the corner of the study
+  heldout_majority: Heldout | None  # the same of the law of majority@k
   missing: tuple[str, ...]  # a line for each law that needs more data
 
 
@@ -46,6 +47,7 @@ def interpret(study: Study) -> Reading:
   loss_fit = attempt('loss law', fit_losses, losses)
   changes, rl_fits = pd.DataFrame(), {}
   coverage, joint, majority, corner = pd.DataFrame(), None, None, None
+  corner_majority = None
   if quality is not None:
     coverage = coverage_fits(study, quality)
     changes = readings.rl_changes(quality)
@@ -62,9 +64,12 @@ def interpret(study: Study) -> Reading:
       joint = attempt('joint law', lambda: fit_joint(cells, clusters=clusters))
       majority = attempt('law of majority@k', lambda: fit_majority(majority_rows(quality)))
       corner = attempt('joint law, held out', lambda: heldout(cells, ks, clusters=clusters))
+      corner_majority = attempt(
+        'law of majority@k, held out', lambda: heldout_majority(majority_rows(quality))
+      )
   return Reading(
     *(study, quality, losses, loss_fit, coverage, changes, rl_fits),
-    *(joint, majority, corner, tuple(missing)),
+    *(joint, majority, corner, corner_majority, tuple(missing)),
   )
 
 

@@ -9,8 +9,12 @@ beta-binomial probability, where over the cells
 and N, D, C stand for log N, log D and log(1 + C/C_0), each standardised over the fitted cells
 (C_0: the smallest RL compute above 0 there). Two numbers of a cell then give pass@k at every k:
 1 - B(a, b+k)/B(a, b). `fit_majority` regresses majority@k, which a deployment can have, on the
-same variables and log k. A term that is constant over the fitted cells, or a combination of the
-terms before it, is left out: these data cannot tell it.
+same variables and log k.
+
+Which terms enter is read off the fitted cells alone, never off held-out ones. An interaction or a
+square enters only where each of its variables has three or more levels among the fitted cells
+(among those with RL, where C is one of its variables); a term that is constant over them, or a
+combination of the terms before it, is left out too. `TERMS_RULE` is this rule in a report's words.
 
 Everything is float64. C is in FLOPs, N counts parameters without embeddings.
 """
@@ -30,6 +34,7 @@ from analysis.estimators import (
 )
 from analysis.regression import (
   COLUMNS,
+  LEVELS,
   Basis,
   beta_binomial,
   binomial,
@@ -47,6 +52,10 @@ MAJORITY = (*MEAN, 'k', 'k*k', 'N*k', 'D*k', 'C*k')
 RIDGE = 0.1  # precision of the normal prior on every coefficient but an intercept
 
 
+TERMS_RULE = (
+  f'An interaction or a square enters only where each of its variables has {LEVELS} or more levels '
+  'among the fitted cells (among those with RL, where RL compute is one of them).'
+)
 RULE = (
   'fitted: cells below the largest size and below the largest SFT budget; '
   'held out: cells at both; all others in neither'
@@ -64,6 +73,8 @@ class Heldout(NamedTuple):
   fitted_cells: int
   heldout_cells: int
   unscored_cells: int  # held-out RL cells, where no cell that was fitted had RL
+  terms: tuple  # of the mean, that entered the fit
+  left_out: tuple  # those that the fitted cells do not identify
 
 
 class JointFit(NamedTuple):
@@ -268,6 +279,8 @@ def heldout(
     fitted_cells=int(below.sum()),
     heldout_cells=int(scored.sum()),
     unscored_cells=int(corner.sum() - scored.sum()),
+    terms=fit.basis.mean,
+    left_out=_left_out(fit, options.get('mean_terms', MEAN)),
   )
 
 
@@ -305,7 +318,13 @@ def heldout_majority(table: pd.DataFrame, *, bootstrap: int = 100, **options) ->
     fitted_cells=int(below.sum()),
     heldout_cells=len(rows),
     unscored_cells=int(corner.sum() - scored.sum()),
+    terms=fit.basis.mean,
+    left_out=_left_out(fit, options.get('terms', MAJORITY)),
   )
+
+
+def _left_out(fit, terms):
+  return tuple(term for term in terms if term not in fit.basis.mean)
 
 
 def _corner(cells):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 
 from analysis import estimators, findings, frontier, readings, style
 from analysis.fit import predict, predict_interval
@@ -12,21 +13,62 @@ from analysis.laws import coverage
 from analysis.readings import PARENT
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
 
-METHODS = {
-  'joint': 'joint law',
-  'naive': 'nearest cell (naive)',
-  'marginal_logit': 'logit law,\none for each k',
-  'marginal_power': 'power law,\none for each k',
-}
 SOLID = {'marker': 'o', 'markeredgecolor': 'white', 'markeredgewidth': 0.8}
 
 
 def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]:
   """Every figure that the study has data for, in the order of the report."""
-  drawings = [loss_figure(reading), coverage_figure(reading), rl_figure(reading)]
+  drawings = [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
+  drawings += [rl_figure(reading)]
   drawings += [joint_figure(reading), frontier_figure(reading, queries)]
   drawings += [split_figure(reading, queries), ledger_figure(reading)]
   return [drawing for drawing in drawings if drawing is not None]
+
+
+@style.styled
+def curves_figure(reading: Reading) -> Drawing | None:
+  """Training loss against step and RL reward against update, by size; the least seed's runs.
+
+  An SFT trunk is drawn whole, its branches thinner: a branch decays the learning rate to 0.
+  """
+  study = reading.study
+  curves = study.curves
+  if curves.empty or 'loss' not in curves:
+    return None
+  curves = curves[curves['seed'] == curves['seed'].min()]
+  presets = {s['id']: (s.get('recipe') or {}).get('preset', '') for s in study.plan['stages']}
+  measured = study.records.drop_duplicates('model').set_index('model')['params_non_embedding']
+  models = sorted(set(presets.values()) & set(measured.index), key=measured.get)
+  colours = style.ramp(models)
+  kinds = [k for k in ('pretrain', 'sft', 'rl') if (curves['kind'] == k).any()]
+  if not kinds or not models:
+    return None
+  figure, panels = style.new(1, len(kinds), width=0.8 + 2.6 * len(kinds), height=3.2, squeeze=False)
+  for axes, kind in zip(panels[0], kinds):
+    value = 'reward' if kind == 'rl' else 'loss'
+    for stage, points in curves[curves['kind'] == kind].groupby('stage', sort=False):
+      if presets.get(stage) not in colours or value not in points:
+        continue
+      points = points.sort_values('step')
+      smooth = points[value].rolling(max(len(points) // 20, 1), center=True, min_periods=1).mean()
+      end = next(s['recipe'].get('end') for s in study.plan['stages'] if s['id'] == stage)
+      branch = kind == 'sft' and end is not None
+      colour = colours[presets[stage]]
+      axes.plot(points['step'], smooth, color=colour, lw=0.8 if branch else 1.3, alpha=0.85)
+    axes.set_title(style.stage_name(kind))
+    axes.set_xlabel('update' if kind == 'rl' else 'step')
+    axes.set_ylabel('mean reward of the rollouts' if kind == 'rl' else 'training loss, nats')
+    if kind != 'rl' and axes.lines:
+      axes.set_yscale('log')
+      axes.yaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1, 2, 5)))
+      axes.yaxis.set_major_formatter('{x:g}')
+      axes.yaxis.set_minor_locator(ticker.NullLocator())
+  handles = [panels[0][0].plot([], [], color=colours[m])[0] for m in models]
+  figure.legend(handles, models, loc='outside upper left', ncols=len(models))
+  said = f'Seed {curves["seed"].min():.0f}. Each line is smoothed over a twentieth of its stage.'
+  if 'sft' in kinds:
+    said += ' SFT: a trunk of constant learning rate, and thin branches that decay it.'
+  return Drawing('curves', 'Training curves', figure, said)
 
 
 @style.styled
@@ -267,7 +309,9 @@ def joint_figure(reading: Reading) -> Drawing | None:
       va='center',
       fontsize=8,
     )
-  right.set_yticks(range(len(names)), [METHODS[name] for name in names])
+  right.set_yticks(
+    range(len(names)), [findings.METHODS[name].replace(', ', ',\n') for name in names]
+  )
   right.grid(axis='y', visible=False)
   right.margins(x=0.15)
   right.set_xlabel('mean absolute error of pass@k, points')

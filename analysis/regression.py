@@ -13,6 +13,7 @@ from scipy import special
 
 from analysis.errors import BadInput
 
+LEVELS = 3  # of a variable, for an interaction or a square of it to enter a law
 COLUMNS = {'N': 'params_non_embedding', 'D': 'sft_tokens', 'C': 'rl_flops'}
 
 
@@ -60,7 +61,13 @@ def _logs(values, c_0):
 
 
 def make_basis(values, mean_terms, dispersion_terms):
-  """The basis standardised over `values`, with the terms that these can tell apart, in order."""
+  """The basis standardised over `values`, with the terms that these identify, in order.
+
+  A term of one variable enters unless it is constant or a combination of those before it. A
+  product (an interaction, a square) enters only where, besides, each of its variables has LEVELS
+  distinct values: among the cells with RL, where C is one of them, as the others tell no slope of
+  C. Two levels leave nothing to check a product by, and it grows fastest beyond them.
+  """
   positive = values['C'][values['C'] > 0]
   c_0 = float(positive.min()) if len(positive) else 1.0
   logs = _logs(values, c_0)
@@ -68,7 +75,14 @@ def make_basis(values, mean_terms, dispersion_terms):
   scale = {x: 0.0 if np.ptp(v) < 1e-9 else float(v.std()) for x, v in logs.items()}
   everything = Basis(mean_terms, dispersion_terms, centre, scale, c_0)
 
+  def enough(term):
+    variables = set(term.split('*'))
+    rows = values['C'] > 0 if 'C' in variables else slice(None)
+    levels = lambda x: len(np.unique(values[x][rows]))
+    return '*' not in term or all(levels(x) >= LEVELS for x in variables)
+
   def independent(terms):
+    terms = tuple(term for term in terms if enough(term))
     columns, kept = design(everything, terms, values), []
     for j in range(len(terms)):
       before = columns[:, kept]

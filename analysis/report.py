@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import findings, plots, tables
 from analysis.errors import BadInput
 from analysis.interpret import Reading, interpret
+from analysis.joint import TERMS_RULE
 from analysis.style import flops, human, percent
 
 DEFINITIONS = {
@@ -27,7 +28,12 @@ DEFINITIONS = {
   'majority@k': 'the chance that a plurality vote of k samples is right, exact over all subsets of '
   'the n drawn, ties shared; samples without an answer abstain. Deployable.',
   '95 %': 'intervals resample problems, and seeds where there are several. One seed alone says '
-  'nothing of the run-to-run spread.',
+  'nothing of the run-to-run spread. The intervals of a law hold no error of its form.',
+  'common random numbers': 'all cells of a seed answer the same problems, and draw sample i of a '
+  'problem with the same random numbers. So the evaluation noise of two cells is correlated, '
+  'beyond the trunk and the bank they may share: their difference is better known than two '
+  'separate intervals say. Differences and joint laws therefore resample a problem in all cells '
+  'at once.',
   'model FLOPs': 'what the mathematics needs, with attention at real lengths; the x-axis. '
   'Executed FLOPs: what the program did, with padding and recomputation.',
   'parameters': 'are counted without embeddings, unless said otherwise.',
@@ -170,21 +176,26 @@ def _laws(reading: Reading) -> list[str]:
       params = law.mean | {f'dispersion {term}': v for term, v in law.dispersion.items()}
       parts += [
         f'<h3>Joint law of {name}: logit-linear in log N, log D, log(1 + C/C₀)</h3>',
-        f'<p class="quiet">{law.cells} cells; standardised coefficients; misfit '
-        f'{100 * law.misfit:.1f} points (root mean square over cells).</p>',
+        f'<p class="quiet">{TERMS_RULE} Fitted to {law.cells} cells; standardised '
+        f'coefficients; misfit {100 * law.misfit:.1f} points (root mean square over cells).</p>',
         _table(_parameters(params, law.intervals, {})),
       ]
-  if reading.heldout is not None:
-    corner = reading.heldout
+  for name, corner in (
+    ('pass@k', reading.heldout),
+    ('majority@k', reading.heldout_majority),
+  ):
+    if corner is None:
+      continue
     rows = pd.DataFrame(
       {
-        'law': list(corner.error),
+        'law': [findings.METHODS[m] for m in corner.error],
         'mean absolute error, points': [f'{100 * e:.1f}' for e in corner.error.values()],
         'of the logit': [f'{corner.logit_error[m]:.2f}' for m in corner.error],
       }
     )
-    text = html.escape(corner.rule)
-    parts += ['<h3>Joint law, held out</h3>', f'<p class="quiet">{text}</p>', _table(rows)]
+    text = html.escape(f'{corner.rule}. Terms that entered: {", ".join(corner.terms)}.')
+    title = f'<h3>Joint law of {name}, held out</h3>'
+    parts += [title, f'<p class="quiet">{text}</p>', _table(rows)]
   return parts or ['<p>No law could be fitted to these data.</p>']
 
 

@@ -18,6 +18,7 @@ STAGE_COLOURS = {  # Okabe and Ito's, told apart by all kinds of colour vision
   'sampling': '#009e73',
   'sample': '#009e73',
 }
+STAGE_NAMES = {'pretrain': 'pretraining', 'sft': 'SFT', 'rl': 'RL'}  # the rest are words
 KIND_COLOURS = {
   'forward': '#0072b2',
   'backward': '#56b4e9',
@@ -108,6 +109,16 @@ def human(value: float, unit: str = '', digits: int = 2) -> str:
 def flops(value: float) -> str:
   """3.2e12 -> '3.2 TFLOP'."""
   return human(value, 'FLOP')
+
+
+def stage_name(stage: str) -> str:
+  """'sft' -> 'SFT', for sentences and legends."""
+  return STAGE_NAMES.get(stage, stage)
+
+
+def counted(number: int, noun: str) -> str:
+  """1, 'cell' -> '1 cell'; 2 -> '2 cells'."""
+  return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -69,6 +69,12 @@ def load(workdir, study: str | None = None) -> pd.DataFrame:
     for path in _stage_files(workdir, plan, 'records.parquet'):
       tables.append(_parquet(path).assign(study=name))
   if not tables:
+    stopped = _not_finite(workdir, plans(workdir, study).values())
+    if stopped:
+      raise BadInput(
+        f'{Path(workdir)}: no records, as the loss was not finite in {stopped}; '
+        'lower the learning rate there and use a fresh workdir'
+      )
     raise BadInput(
       f'{Path(workdir)}: its studies have no records yet; run the same command again, '
       'it resumes where it stopped'
@@ -156,6 +162,18 @@ def _ledger(plan, outcomes):
       model, executed = ledger['model'][kind], ledger.get('executed', {}).get(kind, float('nan'))
       rows.append((stage['id'], stage['kind'], kind, float(model), float(executed)))
   return pd.DataFrame(rows, columns=['stage', 'stage_kind', 'kind', 'model', 'executed'])
+
+
+def _not_finite(workdir, found) -> str:
+  """The labels of stages that ended non-finite, the first three of them."""
+  labels = []
+  for plan in found:
+    ended = {path.parent.name: _json(path) for path in _stage_files(workdir, plan, 'done.json')}
+    for stage in plan['stages']:
+      if ended.get(stage['id'], {}).get('outcome') == 'non-finite':
+        labels.append(repr(str(stage.get('label') or stage['id'])))
+  labels = list(dict.fromkeys(labels))
+  return ', '.join(labels[:3]) + (f' and {len(labels) - 3} more' if len(labels) > 3 else '')
 
 
 def _stage_files(workdir, plan, pattern) -> list[Path]:

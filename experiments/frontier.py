@@ -1,6 +1,6 @@
 """The full crossed grid: every size x every SFT budget x every amount of RL, and its frontier.
 
-    python run.py --config=experiments/frontier.py --workdir=results/studies
+python run.py --config=experiments/frontier.py --workdir=results/studies
 
 """
 

@@ -1,6 +1,6 @@
 """RL scaling: accuracy against RL compute, from two SFT budgets, at three seeds.
 
-    python run.py --config=experiments/rl_steps.py --workdir=results/studies
+python run.py --config=experiments/rl_steps.py --workdir=results/studies
 
 """
 

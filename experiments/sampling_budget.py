@@ -1,6 +1,6 @@
-"""Test-time scaling: coverage and majority vote up to 256 samples of a query, at two seeds.
+"""Test-time scaling: coverage and majority vote up to 128 samples of a query, at two seeds.
 
-    python run.py --config=experiments/sampling_budget.py --workdir=results/studies
+python run.py --config=experiments/sampling_budget.py --workdir=results/studies
 
 """
 
@@ -17,5 +17,5 @@ def get_config(arg: str = '') -> ConfigDict:
     return c
   c.seeds = (2, 3)
   c.model.sizes = ('25k', '75k')
-  c.sample.n = 1024
+  c.sample.n = 512
   return c

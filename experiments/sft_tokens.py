@@ -1,6 +1,6 @@
 """SFT scaling: held-out loss and accuracy against SFT tokens and model size, at three seeds.
 
-    python run.py --config=experiments/sft_tokens.py --workdir=results/studies
+python run.py --config=experiments/sft_tokens.py --workdir=results/studies
 
 """
 

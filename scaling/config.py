@@ -257,8 +257,8 @@ def validate(c: ConfigDict) -> None:
       steps = round(more / per_step)
       _require(
         round(less / per_step) < steps,
-        f'config.{stage}.tokens has {less:,.0f} and {more:,.0f}, both {steps} steps of {per_step:,} '
-        'tokens: set them further apart',
+        f'config.{stage}.tokens has {less:,.0f} and {more:,.0f}, both {steps} steps of '
+        f'{per_step:,} tokens: set them further apart',
       )
 
   for section in ('sample', 'rl') if c.rl.updates else ('sample',):

@@ -1,7 +1,5 @@
 """Every config that cannot run is refused in one line that names the key."""
 
-import re
-
 import pytest
 
 from scaling import config
@@ -15,28 +13,120 @@ def _set(c, key, value):
   c[name] = value
 
 
-@pytest.mark.parametrize(
-  'key, value, says',
-  [
-    ('seeds', (), 'config.seeds is empty'),
-    ('seeds', (1, 1), 'twice'),
-    ('name', 'a/b', 'config.name'),
-    ('model.sizes', ('26k',), 'nearest: 25k'),
-    ('sft.tokens', (10,), 'less than one batch'),
-    ('sft.microbatches', 7, 'does not divide config.sft.rows'),
-    ('sft.decay', 0.0, 'config.sft.decay'),
-    ('pretrain.tokens', 10_000, 'config.pretrain.tokens and config.pretrain.tasks'),
-    ('rl.updates', (2,), 'config.rl.sizes'),
-    ('rl.sizes', ('800k',), 'not among config.model.sizes'),
-    ('rl.sft_tokens', (5,), 'not among config.sft.tokens'),
-    ('sample.n', 100, 'config.sample.block_samples'),
-    ('sample.temperature', 0.0, 'config.sample.temperature'),
-    ('data.test_problems', 63, 'config.sample.block_prompts'),
-    ('data.long_examples', 'cut', "config.data.long_examples is 'cut': 'error' or 'drop'"),
-  ],
-)
-def test_refused(key, value, says):
+def _with_rl():
   c = config.default()
+  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (2,), ('25k',), (65_536,)
+  return c
+
+
+CASES = [
+  ('seeds', (), 'config.seeds is empty'),
+  ('seeds', (1, 1), 'config.seeds has a value twice'),
+  ('seeds', (0.5,), 'config.seeds has 0.5: .* a whole number'),
+  ('seeds', (True,), 'config.seeds has True: .* a whole number'),
+  ('seeds', (-1,), r'config.seeds is \(-1,\): it must be in \[0, 2\*\*31\)'),
+  ('seeds', (2**31,), 'config.seeds is .*: it must be in'),
+  ('seeds', None, 'config.seeds is None: it must be a tuple'),
+  ('name', 'a/b', 'config.name'),
+  ('name', None, 'config.name is None: it must be text'),
+  ('rl', None, 'config.rl is None: it must be a section'),
+  ('data.row_tokens', 0, 'config.data.row_tokens is 0: it must be at least 1'),
+  ('data.seed', -1, 'config.data.seed'),
+  ('data.sft_problems', 0, 'config.data.sft_problems is 0: it must be at least 1'),
+  ('data.sft_problems', None, r'config.data.sft_problems is None: say how many; .*jsonl\(...\)'),
+  ('data.rl_problems', -1, 'config.data.rl_problems is -1: it must be at least 0'),
+  ('data.rl_problems', None, 'config.data.rl_problems is None: it must be a whole number'),
+  ('data.validation_problems', 0, 'config.data.validation_problems'),
+  ('data.test_problems', 0, 'config.data.test_problems is 0'),
+  ('data.test_problems', 63, 'config.sample.block_prompts'),
+  ('data.long_examples', 'cut', "config.data.long_examples is 'cut': 'error' or 'drop'"),
+  ('model.sizes', ('26k',), 'config.model.sizes: unknown preset .*nearest: 25k'),
+  ('model.sizes', (25,), 'config.model.sizes has 25: each of its values must be text'),
+  ('model.sizes', (), 'config.model.sizes is empty'),
+  ('model.rope_theta', 0.0, 'config.model.rope_theta'),
+  ('optimizer.b1', 1.0, r'config.optimizer.b1 is 1.0: it must be in \[0, 1\)'),
+  ('optimizer.b2', -0.1, 'config.optimizer.b2'),
+  ('optimizer.weight_decay', -0.1, 'config.optimizer.weight_decay'),
+  ('optimizer.clip_norm', 0.0, 'config.optimizer.clip_norm is 0.0: it must be more than 0'),
+  ('optimizer.width_exponent', float('nan'), 'config.optimizer.width_exponent is nan: .*finite'),
+  ('pretrain.tasks', (1,), 'config.pretrain.tasks has 1: each of its values must be text'),
+  ('pretrain.examples', 0, 'config.pretrain.examples'),
+  ('pretrain.tokens', -1, 'config.pretrain.tokens is -1: it must be at least 0'),
+  ('pretrain.tokens', 10_000, 'config.pretrain.tokens and config.pretrain.tasks'),
+  ('pretrain.rows', 0, 'config.pretrain.rows'),
+  ('pretrain.learning_rate', -1e-3, 'config.pretrain.learning_rate'),
+  ('pretrain.warmup_steps', -1, 'config.pretrain.warmup_steps'),
+  ('pretrain.decay', 1.1, 'config.pretrain.decay'),
+  ('sft.tokens', (10,), 'config.sft.tokens has 10, less than one batch .* = 1,024'),
+  ('sft.tokens', ('1e5',), "config.sft.tokens has '1e5': .* a finite number"),
+  ('sft.tokens', (float('inf'),), 'config.sft.tokens has inf'),
+  ('sft.tokens', (65_536, 65_600), 'config.sft.tokens has 65,536 and 65,600, both 64 steps'),
+  ('sft.tokens', (), 'config.sft.tokens is empty'),
+  ('sft.rows', 0, 'config.sft.rows'),
+  ('sft.learning_rate', 0.0, 'config.sft.learning_rate is 0.0: it must be more than 0'),
+  ('sft.learning_rate', None, 'config.sft.learning_rate is None: it must be a finite number'),
+  ('sft.warmup_steps', -1, 'config.sft.warmup_steps'),
+  ('sft.decay', 0.0, 'config.sft.decay'),
+  ('sft.microbatches', 0, 'config.sft.microbatches'),
+  ('sft.microbatches', 7, 'does not divide config.sft.rows'),
+  ('rl.updates', (2,), 'config.rl.sizes'),
+  ('rl.updates', (0, 2), r'config.rl.updates is \(0, 2\): it must be at least 1'),
+  ('rl.updates', (2, 2), 'config.rl.updates has a value twice'),
+  ('rl.updates', (-3,), 'config.rl.updates is'),
+  ('rl.updates', (2.0,), 'config.rl.updates has 2.0: each of its values must be a whole number'),
+  ('rl.updates', ('a',), "config.rl.updates has 'a'"),
+  ('rl.sizes', ('800k',), 'not among config.model.sizes'),
+  ('rl.sizes', (25,), 'config.rl.sizes has 25'),
+  ('rl.sizes', ('25k', '25k'), 'config.rl.sizes has a value twice'),
+  ('rl.sft_tokens', (5,), 'not among config.sft.tokens'),
+  ('rl.sft_tokens', ('65536',), "config.rl.sft_tokens has '65536': .* a finite number"),
+  ('rl.prompts', 0, 'config.rl.prompts'),
+  ('rl.group', 0, 'config.rl.group'),
+  ('rl.minibatches', 0, 'config.rl.minibatches'),
+  ('rl.learning_rate', 0.0, 'config.rl.learning_rate'),
+  ('rl.temperature', 0.0, 'config.rl.temperature'),
+  ('rl.response_tokens', 0, 'config.rl.response_tokens'),
+  ('rl.clip_low', 1.5, r'config.rl.clip_low is 1.5: it must be in \(0, 1\]'),
+  ('rl.clip_high', 0.0, 'config.rl.clip_high'),
+  ('rl.kl_coef', -0.1, 'config.rl.kl_coef is -0.1: it must be at least 0'),
+  ('sample.n', 0, 'config.sample.n is 0'),
+  ('sample.n', 100, 'config.sample.block_samples'),
+  ('sample.temperature', 0.0, 'config.sample.temperature'),
+  ('sample.response_tokens', 0, 'config.sample.response_tokens is 0'),
+  ('sample.response_tokens', 65, r'config.sample.response_tokens is 65: .*row_tokens \(64\)'),
+  ('sample.block_prompts', 0, 'config.sample.block_prompts'),
+  ('sample.block_samples', 0, 'config.sample.block_samples'),
+  ('mesh.data', 0, 'config.mesh.data is 0: it must be at least 1'),
+  ('mesh.fsdp', -1, 'config.mesh.fsdp'),
+  ('mesh.tensor', 0, 'config.mesh.tensor is 0'),
+  ('mesh.tensor', None, 'config.mesh.tensor is None: it must be a whole number'),
+  ('checkpoint_seconds', 0.0, 'config.checkpoint_seconds'),
+]
+
+WITH_RL = [
+  ('rl.sizes', (), 'config.rl.sizes and config.rl.sft_tokens'),
+  ('rl.group', 1, 'config.rl.group is 1: a group baseline needs 2 or more'),
+  ('rl.minibatches', 7, 'config.rl.minibatches'),
+  ('rl.response_tokens', 65, 'config.rl.response_tokens is 65: it must be at most'),
+  ('data.rl_problems', 15, r'config.data.rl_problems is 15: .*config.rl.prompts \(16\)'),
+]
+
+
+@pytest.mark.parametrize('key, value, says', CASES)
+def test_refused(key, value, says):
+  _refused(config.default(), key, value, says)
+
+
+@pytest.mark.parametrize('key, value, says', WITH_RL)
+def test_refused_with_rl_alone(key, value, says):
+  _refused(_with_rl(), key, value, says)
+  if key != 'rl.sizes':
+    c = config.default()
+    _set(c, key, value)
+    config.validate(c)
+
+
+def _refused(c, key, value, says):
   config.validate(c)
   _set(c, key, value)
   with pytest.raises(BadInput, match=says) as error:
@@ -44,16 +134,43 @@ def test_refused(key, value, says):
   assert '\n' not in str(error.value)
 
 
-def test_group_of_one_and_minibatches_that_do_not_divide():
+def test_every_number_has_a_range_and_every_tuple_its_elements():
+  """So that a new field is not left unchecked; the width exponent alone may be any number."""
+  fields = config._fields(config.default())
+  ranged = [key for *_, keys in config.RANGES for key in keys.split()]
+  numbers = {k for k, v in fields.items() if type(v) in (int, float)}
+  assert len(set(ranged)) == len(ranged)
+  assert set(ranged) == numbers - {'optimizer.width_exponent'} | {'seeds', 'rl.updates'}
+  assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
+
+
+def test_every_range_is_tried():
+  """A case in the table for each field that has a range, failing by that range."""
+  for words, holds, keys in config.RANGES:
+    for key in keys.split():
+      tried = [v for k, v, _ in CASES if k == key for v in (v if isinstance(v, tuple) else (v,))]
+      assert any(type(v) in (int, float) and not holds(v) for v in tried), (key, words)
+
+
+def test_all_that_is_left_of_a_file_is_a_count():
   c = config.default()
-  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (2,), ('25k',), (65_536,)
+  c.data.task, c.data.sft_problems = "jsonl(path='train.jsonl')", None
   config.validate(c)
-  c.rl.minibatches = 7
-  with pytest.raises(BadInput, match=re.escape('config.rl.minibatches')):
+
+
+def test_pretraining_of_less_than_a_batch_is_refused():
+  c = config.default()
+  c.pretrain.tasks, c.pretrain.tokens = (c.data.task,), 1024
+  config.validate(c)
+  c.pretrain.tokens = 1023
+  with pytest.raises(BadInput, match=r'config.pretrain.tokens has 1,023, less than one batch'):
     config.validate(c)
-  c.rl.group = 1
-  with pytest.raises(BadInput, match=re.escape('config.rl.group')):
-    config.validate(c)
+
+
+def test_numbers_may_be_whole_or_not_where_tokens_are_counted():
+  c = _with_rl()
+  c.sft.tokens, c.rl.sft_tokens, c.sft.learning_rate = (65_536, 1.5e5), (1.5e5,), 1
+  config.validate(c)
 
 
 def test_unknown_fields_and_wrong_types_are_refused_by_the_config_itself():

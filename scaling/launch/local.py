@@ -37,16 +37,18 @@ def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str,
     minutes, rest = divmod(round(of * pace), 60)
     return f'{minutes}:{rest:02d}'
 
+  drawn = [0.0]  # when the bar was drawn last
+
   for number, stage in enumerate(todo, 1):
     start, weight = bar.n, seconds[stage.id]
 
     def progress(part: float, words: str, stage=stage, start=start, weight=weight) -> None:
-      if bar.disable:
+      if bar.disable or time.monotonic() - drawn[0] < 0.2:
         return
+      drawn[0] = time.monotonic()
       bar.n = start + part * weight
       ahead = f'{left(planned - bar.n)} to go; {left((1 - part) * weight)} for {stage.label}'
-      bar.set_postfix_str(f'{ahead} ({words})', refresh=False)
-      bar.update(0)
+      bar.set_postfix_str(f'{ahead} ({words})')
 
     words = _run(setting._replace(progress=progress), stage)
     bar.n = start + weight

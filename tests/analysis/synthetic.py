@@ -102,12 +102,12 @@ class _Writer:
     self.rng = np.random.default_rng(7)
     self.difficulty = np.random.default_rng(8).uniform(0.01, 0.99, truth.problems)
 
-  def stage(self, kind, parent, label, seed, config, model_flops, records=(), curve=None):
+  def stage(self, kind, parent, label, seed, recipe, model_flops, records=(), curve=None):
     number = len(self.stages)
     sid = f'{kind}-{number:010x}'
     folder = self.workdir / 'stages' / sid
     folder.mkdir(parents=True)
-    entry = {'id': sid, 'kind': kind, 'parent': parent, 'label': label, 'config': config}
+    entry = {'id': sid, 'kind': kind, 'parent': parent, 'label': label, 'recipe': recipe}
     (folder / 'stage.json').write_text(json.dumps(entry))
     self.stages.append(entry | {'seed': seed})
     executed = {kind: 1.4 * flops for kind, flops in model_flops.items()}
@@ -128,14 +128,15 @@ def _write_model(w, seed, model, banks, rl):
   ident = {'seed': seed, 'model': model, 'params': params + 1600, 'params_non_embedding': params}
   ident |= {'pretrain_tokens': t.pretrain_tokens, 'device': 'cpu', 'git_commit': '0123456789abcdef'}
   pretrain = train(t.pretrain_tokens)
-  base = w.stage('pretrain', None, f'pretrain {model}', seed, {'model': model}, pretrain)
+  base = w.stage('pretrain', None, f'pretrain {model}', seed, {'preset': model}, pretrain)
   segment, done, trunk = base, 0.0, None
   for budget in t.budgets:
     stable = 0.8 * budget
     label = f'sft {model} trunk to {stable:.3g} tokens'
     flops, steps = train(stable - done), np.linspace(done, stable, 12)
     curve = pd.DataFrame({'step': (steps / 4096).astype(int), 'loss': loss(t, params, steps + 1e4)})
-    segment = w.stage('sft', segment, label, seed, {'tokens': stable}, flops, curve=curve)
+    recipe = {'preset': model, 'end': None}
+    segment = w.stage('sft', segment, label, seed, recipe, flops, curve=curve)
     trunk, done = trunk or segment, stable
     path = {k: pretrain[k] + train(budget)[k] for k in pretrain}
     cell = ident | _costs(path, pretrain, train(budget), {}) | {'trunk': trunk}
@@ -144,8 +145,8 @@ def _write_model(w, seed, model, banks, rl):
     value = loss(t, params, budget) + t.loss_noise * w.rng.standard_normal()
     row = cell | _measure('loss', 'none', 0, value, t.loss_noise, t.problems, 1)
     label = f'sft {model} {budget:.3g} tokens'
-    config = {'tokens': budget}
-    branch = w.stage('sft', segment, label, seed, config, train(budget - stable), [row])
+    recipe = {'preset': model, 'end': int(budget / 4096)}
+    branch = w.stage('sft', segment, label, seed, recipe, train(budget - stable), [row])
     if banks:
       _sample(w, branch, cell)
     if rl and banks and (model, budget) in t.rl_gain:
@@ -162,9 +163,11 @@ def _reinforce(w, parent, cell, path):
     total = {k: total[k] + flops.get(k, 0.0) for k in KINDS}
     label = f'rl {cell["model"]} {cell["sft_tokens"]:.3g} tokens, {updates} updates'
     steps = np.arange(before, updates)
-    curve = pd.DataFrame({'update': steps, 'reward': 0.2 + 0.3 * steps / (steps + t.rl_half)})
-    config = {'updates': updates}
-    parent = w.stage('rl', parent, label, cell['seed'], config, flops, curve=curve)
+    curve = pd.DataFrame(
+      {'step': steps, 'loss': 0.0, 'reward': 0.2 + 0.3 * steps / (steps + t.rl_half)}
+    )
+    recipe = {'preset': cell['model']}
+    parent = w.stage('rl', parent, label, cell['seed'], recipe, flops, curve=curve)
     both = {k: path.get(k, 0.0) + total[k] for k in KINDS}
     costs = _costs(both, None, None, total)
     row = cell | costs | {'pretrain_flops': cell['pretrain_flops'], 'sft_flops': cell['sft_flops']}
@@ -236,7 +239,9 @@ def _sample(w, parent, cell):
   for row in rows:
     row['bank'] = number
   flops = {'prefill': 2.0 * params * 12 * t.problems, 'decode': 2.0 * params * float(length.sum())}
-  sid = w.stage('sample', parent, label, cell['seed'], {'samples': n}, flops, rows)
+  sid = w.stage(
+    'sample', parent, label, cell['seed'], {'preset': key[0], 'samples': n}, flops, rows
+  )
   folder = w.workdir / 'stages' / sid / 'bank'
   folder.mkdir()
   bank.insert(0, 'stage', sid)

@@ -1,4 +1,4 @@
-"""Test-time scaling: coverage and majority vote up to 128 samples of a query, at two seeds.
+"""Test-time scaling: coverage and majority vote up to 64 samples of a query.
 
 python run.py --config=experiments/sampling_budget.py --workdir=results/studies
 
@@ -15,7 +15,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
   if arg == 'smoke':
     return c
-  c.seeds = (2, 3)
+  c.seeds = (2,)
   c.model.sizes = ('25k', '75k')
-  c.sample.n = 512
+  c.sample.n = 256
   return c

@@ -163,7 +163,7 @@ def joint(reading: Reading) -> list[str]:
     f'{_compare("the law", law, naive)}. The better of the laws fitted to one k at a time (the '
     f'{METHODS[marginal].split(",")[0]}, picked for its held-out error) misses by '
     f'{100 * corner.error[marginal]:.1f}'
-    f'{_compare("the joint law", law, corner.error[marginal])} against it. '
+    f'{_compare("the joint law", law, corner.error[marginal])}. '
     f'{_inside(corner)}{_terms_left_out(corner)}'
   ] + majority_corner(reading)
 

@@ -36,7 +36,9 @@ def curves_figure(reading: Reading) -> Drawing | None:
   if curves.empty or 'loss' not in curves:
     return None
   curves = curves[curves['seed'] == curves['seed'].min()]
-  presets = {s['id']: (s.get('recipe') or {}).get('preset', '') for s in study.plan['stages']}
+  recipes = {s['id']: s.get('recipe') or {} for s in study.plan['stages']}
+  presets = {stage: recipe.get('preset', '') for stage, recipe in recipes.items()}
+  runs = [recipes[stage].get('reference', stage) for stage in curves['stage']]  # RL: its parent
   measured = study.records.drop_duplicates('model').set_index('model')['params_non_embedding']
   models = sorted(set(presets.values()) & set(measured.index), key=measured.get)
   colours = style.ramp(models)
@@ -46,13 +48,12 @@ def curves_figure(reading: Reading) -> Drawing | None:
   figure, panels = style.new(1, len(kinds), width=0.8 + 2.6 * len(kinds), height=3.2, squeeze=False)
   for axes, kind in zip(panels[0], kinds):
     value = 'reward' if kind == 'rl' else 'loss'
-    for stage, points in curves[curves['kind'] == kind].groupby('stage', sort=False):
+    for stage, points in curves.assign(run=runs)[curves['kind'] == kind].groupby('run'):
       if presets.get(stage) not in colours or value not in points:
         continue
       points = points.sort_values('step')
-      smooth = points[value].rolling(max(len(points) // 20, 1), center=True, min_periods=1).mean()
-      end = next(s['recipe'].get('end') for s in study.plan['stages'] if s['id'] == stage)
-      branch = kind == 'sft' and end is not None
+      smooth = points[value].rolling(max(len(points) // 10, 1), center=True, min_periods=1).mean()
+      branch = kind == 'sft' and recipes[stage].get('end') is not None
       colour = colours[presets[stage]]
       axes.plot(points['step'], smooth, color=colour, lw=0.8 if branch else 1.3, alpha=0.85)
     axes.set_title(style.stage_name(kind))
@@ -65,7 +66,7 @@ def curves_figure(reading: Reading) -> Drawing | None:
       axes.yaxis.set_minor_locator(ticker.NullLocator())
   handles = [panels[0][0].plot([], [], color=colours[m])[0] for m in models]
   figure.legend(handles, models, loc='outside upper left', ncols=len(models))
-  said = f'Seed {curves["seed"].min():.0f}. Each line is smoothed over a twentieth of its stage.'
+  said = f'Seed {curves["seed"].min():.0f}. Each line is smoothed over a tenth of its steps.'
   if 'sft' in kinds:
     said += ' SFT: a trunk of constant learning rate, and thin branches that decay it.'
   return Drawing('curves', 'Training curves', figure, said)

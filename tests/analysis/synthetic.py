@@ -155,7 +155,7 @@ def _write_model(w, seed, model, banks, rl):
 
 def _reinforce(w, parent, cell, path):
   t, params = w.truth, cell['params_non_embedding']
-  total, before = dict.fromkeys(KINDS, 0.0), 0
+  total, before, reference = dict.fromkeys(KINDS, 0.0), 0, parent
   for updates in t.updates:
     new = (updates - before) * 128  # samples
     flops = {'forward': 2 * params * 45 * new, 'backward': 4 * params * 45 * new}
@@ -166,7 +166,7 @@ def _reinforce(w, parent, cell, path):
     curve = pd.DataFrame(
       {'step': steps, 'loss': 0.0, 'reward': 0.2 + 0.3 * steps / (steps + t.rl_half)}
     )
-    recipe = {'preset': cell['model']}
+    recipe = {'preset': cell['model'], 'reference': reference}
     parent = w.stage('rl', parent, label, cell['seed'], recipe, flops, curve=curve)
     both = {k: path.get(k, 0.0) + total[k] for k in KINDS}
     costs = _costs(both, None, None, total)

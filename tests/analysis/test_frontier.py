@@ -121,6 +121,30 @@ def test_predicted_stays_within_budget_and_marks_extrapolation(quality):
   assert predict_majority(law, *where)[0] == pytest.approx(free['quality'])
 
 
+def test_the_law_is_searched_within_the_stretch_alone(quality):
+  from analysis.interpret import majority_rows
+
+  law = fit_majority(majority_rows(quality), bootstrap=0)
+  budgets = np.geomspace(1e8, 1e20, 9)
+  best = frontier.predicted(law, quality, 1e4, budgets)
+  best = best[best['affordable'] > 0]
+  for column in ('params_non_embedding', 'sft_tokens', 'k'):
+    low, high = quality.splits[column].min(), quality.splits[column].max()
+    assert best[column].between(low / 2.001, high * 2.001).all(), column
+  assert (best['rl_flops'] <= 2.001 * quality.splits['rl_flops'].max()).all()
+
+
+def test_no_split_is_the_best_where_none_solves_anything(quality):
+  nothing = quality._replace(majority=0 * quality.majority, oracle=0 * quality.oracle)
+  points = frontier.measured(nothing, 1e4)
+  best = frontier.best_at(points, [1.0, *frontier.default_budgets(points.table)])
+  assert frontier.solving(best).empty
+  some = frontier.measured(quality, 1e4)
+  best = frontier.best_at(some, [1.0, 1e20])
+  assert list(frontier.solving(best)['budget']) == [1e20]
+  assert frontier.solving(frontier.best_at(some, [1.0])).empty
+
+
 def test_measured_costs_are_met_by_the_grid(quality):
   """At a measured size the grid's costs are those of the study."""
   grid = frontier._grid(quality.splits, 4.0, 1e4, 'sunk')

@@ -98,8 +98,8 @@ def test_planted_coefficients_lie_in_their_intervals_and_the_fit_is_quick(study)
   began = time.perf_counter()
   fit = joint.fit_joint(study, bootstrap=100)
   assert time.perf_counter() - began < 4  # about 0.3 s alone on one core
-  assert fit.cells == 31 and fit.basis.mean == joint.MEAN
-  planted = {term: MEAN.get(term, 0.0) for term in joint.MEAN}
+  assert fit.cells == 31 and fit.basis.mean == ('1', 'N', 'D', 'C', 'N*D')
+  planted = {term: MEAN[term] for term in fit.basis.mean}
   planted |= {f'dispersion {term}': DISPERSION.get(term, 0.0) for term in joint.DISPERSION}
   inside = 0
   for name, value in planted.items():
@@ -157,6 +157,51 @@ def test_terms_these_data_cannot_tell_are_left_out():
     'rl_flops == 0 or (params_non_embedding == 1e5 and sft_tokens == 4e5)'
   )
   assert joint.fit_joint(one_parent, bootstrap=0).basis.mean == ('1', 'N', 'D', 'C', 'N*D')
+
+
+def _basis(sizes=3, budgets=3, rl_sizes=3, rl_budgets=3, ks=6):
+  grid = [(N, D, 0.0) for N in range(sizes) for D in range(budgets)]
+  grid += [(N, D, 10.0**N * u) for N in range(rl_sizes) for D in range(rl_budgets) for u in (1, 2)]
+  rows = np.array([(10.0**N, 10.0**D, C, 2.0**k) for N, D, C in grid for k in range(ks)])
+  return regression.make_basis(dict(zip('NDCk', rows.T)), joint.MAJORITY, ())
+
+
+@pytest.mark.parametrize(
+  'levels, gone',
+  [
+    ({}, set()),
+    ({'sizes': 2, 'rl_sizes': 2}, {'N*D', 'N*C', 'N*k'}),
+    ({'budgets': 2, 'rl_budgets': 2}, {'N*D', 'D*C', 'D*k'}),
+    ({'rl_sizes': 2}, {'N*C'}),  # three sizes, but a slope of C is known at two
+    ({'rl_budgets': 2}, {'D*C'}),
+    ({'ks': 2}, {'k*k', 'N*k', 'D*k', 'C*k'}),
+  ],
+)
+def test_a_product_needs_three_levels_of_each_variable(levels, gone):
+  assert set(_basis(**levels).mean) == set(joint.MAJORITY) - gone
+
+
+def test_an_interaction_seen_at_two_sizes_does_not_run_away(study, monkeypatch):
+  """One fitted cell's luck: the corner moves less by it than if two sizes gave an interaction."""
+  lucky = (study['params_non_embedding'] == 1e5) & (study['sft_tokens'] == 8e5)
+  bent = study.assign(c=np.where(lucky, np.minimum(64, study['c'] + 10), study['c']))
+
+  def moved():
+    held, straight = joint.heldout(bent, bootstrap=0), joint.heldout(study, bootstrap=0)
+    return held, np.abs(held.table['joint'] - straight.table['joint']).mean()
+
+  held, by_rule = moved()
+  assert held.terms == ('1', 'N', 'D', 'C') and held.left_out == ('N*D', 'N*C', 'D*C')
+  monkeypatch.setattr(regression, 'LEVELS', 2)
+  held, without = moved()
+  assert 'N*D' in held.terms
+  assert by_rule < 0.8 * without, (by_rule, without)
+
+
+def test_a_resample_takes_a_problem_in_all_cells_at_once(study):
+  weights = pd.DataFrame(joint._row_weights(study, None, 5, 0).T).assign(problem=study['problem'])
+  assert (weights.groupby('problem').nunique() == 1).all().all()
+  assert weights[0].nunique() > 1
 
 
 def test_a_cell_where_nothing_is_solved_leaves_the_fit_finite(study):
@@ -242,8 +287,8 @@ def majority_rows(seed=0, problems=200, ks=(1, 2, 4, 8, 16, 32), common=0.8):
 def test_majority_law_recovers_what_was_planted():
   table, law = majority_rows()
   fit = joint.fit_majority(table)
-  assert set(fit.basis.mean) == set(joint.MAJORITY)
-  for term in joint.MAJORITY:
+  assert set(fit.basis.mean) == set(joint.MAJORITY) - {'N*C', 'D*C'}  # RL from 2 sizes, 2 budgets
+  for term in fit.basis.mean:
     low, high = fit.intervals[term]
     planted = MAJORITY.get(term, 0.0)
     assert low - (high - low) < planted < high + (high - low), term
@@ -279,6 +324,8 @@ def test_heldout_majority_beats_the_neighbour():
   table, _ = majority_rows()
   held = joint.heldout_majority(table)
   assert (held.fitted_cells, held.heldout_cells) == (12, 5)
+  assert held.terms == ('1', 'N', 'D', 'C', 'k', 'k*k', 'D*k', 'C*k')
+  assert held.left_out == ('N*D', 'N*C', 'D*C', 'N*k')
   assert held.error['joint'] < held.error['naive']
   size, budget = table['params_non_embedding'] == 3e5, table['sft_tokens'] == 1.6e6
   spoiled = joint.heldout_majority(table.assign(value=table['value'].where(~(size | budget), 0.5)))

@@ -7,15 +7,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic
 
-from analysis import findings, frontier, plots, readings, report, style, tables
+from analysis import findings, frontier, frontier_plots, plots, readings, report, style, tables
 from analysis.interpret import interpret
 
 ROOT = Path(__file__).parents[2]
 SMALL = synthetic.Truth(problems=40, samples=16, updates=(10, 40, 160))
-FIGURES = {'loss', 'coverage', 'rl', 'joint', 'frontier', 'splits', 'ledger'}
+FIGURES = {'curves', 'loss', 'coverage', 'rl', 'joint', 'frontier', 'splits', 'ledger'}
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +60,7 @@ def test_planted_truth_is_found(reading):
   once = last[last['k'] == 1].set_index(['model', 'sft_tokens'])
   assert once.loc[('75k', 4e5), 'change_low'] < 0 < once.loc[('75k', 4e5), 'change_high']
   assert (once.drop(('75k', 4e5))['change_low'] > 0).all()
-  assert 'pass@1 rises over 3 of 4 SFT parents, no change beyond noise over 1' in said
+  assert 'pass@1 rises over 3 of 4 SFT parents, shows no change beyond noise over 1' in said
 
 
 def test_change_is_paired_by_problem(reading):
@@ -97,7 +98,7 @@ def test_a_law_worse_than_its_baseline_is_called_worse(reading):
 @pytest.mark.parametrize(
   'truth, options, figures, missing',
   [
-    (SMALL, {'banks': False}, {'loss', 'ledger'}, 'no rollout bank'),
+    (SMALL, {'banks': False}, {'curves', 'loss', 'ledger'}, 'no rollout bank'),
     (SMALL, {'rl': False}, FIGURES - {'rl'}, 'RL laws'),
     (
       SMALL._replace(sizes=('75k',), budgets=(4e5,)),
@@ -142,8 +143,91 @@ def test_several_seeds_are_read_together(tmp_path):
 def test_a_cell_that_never_solves_anything_is_no_error(tmp_path):
   truth = SMALL._replace(mean=-40.0, rl_gain={('75k', 4e5): 0.0}, budgets=(1e5, 4e5))
   path, said = report.write(synthetic.write(tmp_path / 'w', truth))
-  assert 'pass@1 no change beyond noise over 1 of 1 SFT parent' in ' '.join(said)
+  said = ' '.join(said)
+  assert 'pass@1 shows no change beyond noise over 1 of 1 SFT parent' in said
+  assert 'solves more than 0.1 %' in said and 'Best split' not in said
+  times = re.findall(r'([\d.]+) times (?:better|worse)', said)
+  assert all(float(number) < 1000 for number in times)
   assert 'nan' not in re.sub(r'base64,[^"]+', '', path.read_text()).lower().replace('finan', '')
+
+
+@pytest.mark.parametrize(
+  'error, baseline, says',
+  [
+    (1e-9, 9e-4, ', both within 0.1 points, so it is no better and no worse'),
+    (1e-9, 0.02, ', so it is more than 20.0 times better'),
+    (0.03, 1e-9, ', so it is more than 30.0 times worse'),
+    (0.03, 0.02, ', so it is 1.5 times worse'),
+    (0.0201, 0.02, ', so it is no better and no worse'),
+  ],
+)
+def test_tiny_errors_make_no_great_ratio(error, baseline, says):
+  assert findings._compare('it', error, baseline) == says
+
+
+def test_the_joint_findings_say_what_came_out(reading, page):
+  corner = reading.heldout
+  table = corner.table
+  inside = (table['low'] <= table['measured']) & (table['measured'] <= table['high'])
+  said = findings.joint(reading)
+  assert f'{inside.sum()} of the {len(table)} measured values' in said[0]
+  assert 'N\u2009×\u2009D' in said[0] and 'law of majority@k, held out in the same way' in said[1]
+  assert f'misses by {100 * reading.heldout_majority.error["joint"]:.1f} points' in said[1]
+  one = ' '.join(findings.joint(reading._replace(heldout=corner._replace(heldout_cells=1))))
+  assert 'of the one cell at both' in one
+  assert 'has 3 or more levels among the fitted cells' in page[0]
+  assert 'Terms that entered: 1, N, D, C.' in page[0]
+  assert 'resample a problem in all cells at once' in page[0]
+
+
+def test_a_split_that_stays_the_best_is_said_once(reading):
+  measured = frontier.measured(reading.quality, 1e4)
+  top = measured.table['total_flops'].max()
+  lines = findings.best_split(measured, frontier.best_at(measured, [top, 10 * top]))
+  assert len(lines) == 1 and f'still the best of {style.flops(10 * top)}' in lines[0]
+  assert ' SFT, ' in lines[0] and ' RL, ' in lines[0]
+
+
+def test_stages_that_were_not_finite_come_first(workdir, tmp_path):
+  broken = tmp_path / 'w'
+  shutil.copytree(workdir, broken)
+  stages = tables.read(broken).plan['stages']
+  last = [stage for stage in stages if stage['kind'] == 'rl'][-1]
+  bank = next(stage for stage in stages if stage['parent'] == last['id'])
+  for stage, outcome in ((last, 'non-finite'), (bank, 'parent failed')):
+    folder = broken / 'stages' / stage['id']
+    (folder / 'done.json').write_text(json.dumps({'outcome': outcome}))
+  shutil.rmtree(broken / 'stages' / bank['id'] / 'bank')
+  (broken / 'stages' / bank['id'] / 'records.parquet').unlink()
+  said = report.write(broken)[1]
+  assert said[0].startswith('1 stage met a number that was not finite and stopped there: rl 150k')
+  assert '1 stage that would have gone on from there was left out' in said[0]
+  assert findings.endings(interpret(tables.read(workdir))) == []
+
+
+def test_the_frontier_figure_s_texts_do_not_overlap(reading):
+  figure = frontier_plots.frontier_figure(reading).figure
+  figure.canvas.draw()
+  texts = [text for text in figure.axes[0].texts if 'k = ' in text.get_text()]
+  boxes = [text.get_window_extent() for text in texts]
+  assert len(boxes) == 3
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+  edges = figure.bbox
+  assert all(edges.x0 <= box.x0 and box.x1 <= edges.x1 for box in boxes)
+  labels = figure.axes[0].get_legend_handles_labels()[1]
+  assert "the law's choice, extrapolated" in labels
+
+
+def test_training_curves_draw_every_run_once(reading):
+  sft, rl = plots.curves_figure(reading).figure.axes
+  assert tuple(axes.get_title(loc='left') for axes in (sft, rl)) == ('SFT', 'RL')
+  segments = reading.study.curves.query("kind == 'sft'")['stage'].nunique()
+  drawn = [line for line in sft.lines if len(line.get_xdata())]
+  assert len(drawn) == segments == 15
+  assert len(rl.lines) == len(SMALL.rl_gain)  # the segments of a run are one line
+  assert all(len(line.get_xdata()) == SMALL.updates[-1] for line in rl.lines)
+  none = reading._replace(study=reading.study._replace(curves=pd.DataFrame()))
+  assert plots.curves_figure(none) is None
 
 
 def test_command_line(workdir, tmp_path, capsys):

@@ -91,6 +91,12 @@ def _broken_records(folder):
   next(folder.glob('stages/sample-*/records.parquet')).write_bytes(b'no parquet')
 
 
+def _nothing_finite(folder):
+  _no_records(folder)
+  first = sorted(folder.glob('stages/pretrain-*/done.json'))[0]
+  first.write_text('{"outcome": "non-finite"}')
+
+
 def _no_records(folder):
   for path in folder.glob('stages/*/records.parquet'):
     path.unlink()
@@ -104,6 +110,7 @@ def _no_records(folder):
     (_broken_plan, 'synthetic.json:2: not JSON'),
     (_broken_records, 'records.parquet: not readable'),
     (_no_records, 'no records yet'),
+    (_nothing_finite, "not finite in 'pretrain 25k'; lower the learning rate"),
   ],
 )
 def test_bad_workdir_is_one_line_with_the_fix(workdir, tmp_path, damage, says):

@@ -11,11 +11,13 @@ from scaling import compute
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
-# Part of the matmul peak that a stage's executed FLOPs were seen to reach on two CPU cores, and
-# seconds that each stage, and the first of its kind and size, adds (docs/lab-log.md).
-EFFICIENCY = {'pretrain': 0.16, 'sft': 0.16, 'rl': 0.11, 'sample': 0.09}
-STAGE_SECONDS = 0.5
+# How long things were seen to take on two CPU cores (docs/lab-log.md): the part of the matmul peak
+# that a stage's executed FLOPs reach, by the model's width; seconds that each stage adds; that the
+# first of a kind and size adds, to compile; and that each banked response adds, to be verified.
+EFFICIENCY_OF_WIDTH, EFFICIENCY_CAP = 0.002, 0.4
+STAGE_SECONDS = 0.4
 COMPILE_SECONDS = {'pretrain': 4.0, 'sft': 2.0, 'rl': 7.0, 'sample': 2.5}
+RESPONSE_SECONDS = 1e-4
 
 
 def estimate(stage: Stage) -> dict:
@@ -79,8 +81,12 @@ def seconds(tree: list[Stage], peak: float) -> dict[str, float]:
   """Estimated wall time of each stage, by id; the first of a kind and size pays for compiling."""
   compiled, result = set(), {}
   for stage in tree:
-    work = compute.total(estimate(stage), 'executed') / (peak * EFFICIENCY[stage.kind])
-    program = stage.kind, stage.recipe['preset']
+    recipe = stage.recipe
+    efficiency = min(EFFICIENCY_OF_WIDTH * recipe['model']['d_model'], EFFICIENCY_CAP)
+    work = compute.total(estimate(stage), 'executed') / (peak * efficiency)
+    if stage.kind == 'sample':
+      work += RESPONSE_SECONDS * recipe['problems'] * recipe['n']
+    program = stage.kind, recipe['preset']
     first = COMPILE_SECONDS[stage.kind] if program not in compiled else 0.0
     compiled.add(program)
     result[stage.id] = STAGE_SECONDS + first + work

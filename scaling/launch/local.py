@@ -26,7 +26,7 @@ def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str,
   planned, began = sum(seconds[s.id] for s in todo), time.monotonic()
   bar = tqdm.tqdm(
     total=planned,
-    bar_format='{percentage:3.0f}% |{bar:24}| {postfix}',
+    bar_format='{percentage:3.0f}% |{bar:24}| {desc}',
     file=sys.stdout,
     disable=None,  # silent where the output is not a terminal
   )
@@ -48,7 +48,7 @@ def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str,
       drawn[0] = time.monotonic()
       bar.n = start + part * weight
       ahead = f'{left(planned - bar.n)} to go; {left((1 - part) * weight)} for {stage.label}'
-      bar.set_postfix_str(f'{ahead} ({words})')
+      bar.set_description_str(f'{ahead} ({words})')
 
     words = _run(setting._replace(progress=progress), stage)
     bar.n = start + weight

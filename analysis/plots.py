@@ -296,7 +296,7 @@ def joint_figure(reading: Reading) -> Drawing | None:
   left.set_ylim(-0.02, 1.02)
   left.set_xlabel('predicted pass@k')
   left.set_ylabel('measured pass@k')
-  left.set_title(f'{corner.heldout_cells} held-out cells, each k')
+  left.set_title(f'{style.counted(corner.heldout_cells, "held-out cell")}, each k')
   figure.legend(loc='outside upper left', ncols=3)
   names = sorted(corner.error, key=corner.error.get, reverse=True)
   colours = [ACCENT if name == 'joint' else MUTED for name in names]

@@ -188,7 +188,7 @@ def test_a_split_that_stays_the_best_is_said_once(reading):
   assert ' SFT, ' in lines[0] and ' RL, ' in lines[0]
 
 
-def test_stages_that_were_not_finite_come_first(workdir, tmp_path):
+def test_stages_that_were_not_finite_come_first(workdir, reading, tmp_path):
   broken = tmp_path / 'w'
   shutil.copytree(workdir, broken)
   stages = tables.read(broken).plan['stages']
@@ -199,10 +199,10 @@ def test_stages_that_were_not_finite_come_first(workdir, tmp_path):
     (folder / 'done.json').write_text(json.dumps({'outcome': outcome}))
   shutil.rmtree(broken / 'stages' / bank['id'] / 'bank')
   (broken / 'stages' / bank['id'] / 'records.parquet').unlink()
-  said = report.write(broken)[1]
+  said = findings.main(reading._replace(study=tables.read(broken)))
   assert said[0].startswith('1 stage met a number that was not finite and stopped there: rl 150k')
   assert '1 stage that would have gone on from there was left out' in said[0]
-  assert findings.endings(interpret(tables.read(workdir))) == []
+  assert findings.endings(reading) == []
 
 
 def test_the_frontier_figure_s_texts_do_not_overlap(reading):

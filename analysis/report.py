@@ -1,6 +1,6 @@
 """Writes report.html of a study: one page that needs nothing else, readable on a phone.
 
-python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5]
+python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5] [--figures=DIR]
 """
 
 import argparse
@@ -70,13 +70,18 @@ dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; max-width: 74ch; }
 """
 
 
-def write(workdir, study: str | None = None, queries: float | None = None):
+def write(workdir, study: str | None = None, queries: float | None = None, figures=None):
   """Writes WORKDIR/report.html of a study, the newest if none is named: (path, findings).
 
   queries: how many the frontier counts the inference of; by default so many that one sample each
-  costs what the median split's training cost. BadInput where there is nothing to read.
+  costs what the median split's training cost. figures: a folder for each figure as a PNG file too.
+  BadInput where there is nothing to read.
   """
   reading = interpret(tables.read(workdir, study))
+  if figures is not None:
+    Path(figures).mkdir(parents=True, exist_ok=True)
+    for drawing in plots.all_figures(reading, queries):
+      drawing.figure.savefig(Path(figures) / f'{drawing.name}.png', dpi=110)
   page, said = render(reading, queries)
   path = Path(workdir) / 'report.html'
   with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
@@ -285,9 +290,10 @@ def main(argv=None) -> int:
   parser.add_argument('workdir')
   parser.add_argument('--study', help='its name; the newest of the workdir if left out')
   parser.add_argument('--queries', type=float, help='queries the frontier counts')
+  parser.add_argument('--figures', help='a folder for each figure as a PNG file')
   args = parser.parse_args(argv)
   try:
-    path, said = write(args.workdir, args.study, args.queries)
+    path, said = write(args.workdir, args.study, args.queries, args.figures)
   except BadInput as error:
     print(error, file=sys.stderr)
     return 2

@@ -279,3 +279,10 @@ def test_analysis_imports_nothing_of_scaling_but_the_ledger():
         names = [f'{node.module}.{alias.name}' for alias in node.names]
       bad = [n for n in names if n.split('.')[0] == 'scaling']
       assert all(n.startswith('scaling.compute') for n in bad), f'{path}: {bad}'
+
+
+def test_figures_are_written_as_files_too(tmp_path):
+  workdir = synthetic.write(tmp_path / 'w', synthetic.Truth(problems=8, samples=8, updates=(10,)))
+  assert report.main([str(workdir), f'--figures={tmp_path / "f"}']) == 0
+  names = {path.stem for path in (tmp_path / 'f').glob('*.png')}
+  assert {'loss', 'coverage', 'rl', 'frontier', 'splits', 'ledger'} <= names

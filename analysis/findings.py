@@ -50,6 +50,20 @@ def endings(reading: Reading) -> list[str]:
   return [line + '. What follows is without them.']
 
 
+def _best_size(losses: pd.DataFrame, tokens: float) -> str:
+  """A sentence where a smaller model has a lower loss than the largest, beyond noise; or ''."""
+  at = losses[losses['tokens'] == tokens].sort_values('params_non_embedding')
+  best, largest = at.loc[at['value'].idxmin()], at.iloc[-1]
+  gap = largest['value'] - best['value']
+  if not gap > 1.96 * np.hypot(largest['stderr'], best['stderr']):
+    return ''
+  noise = 'problems and seeds' if best['seeds'] > 1 else 'problems; other seeds were not run'
+  return (
+    f' The lowest there is not the largest model but {best["model"]}, {best["value"]:.3f}, beyond '
+    f'the noise over {noise}.'
+  )
+
+
 def loss(reading: Reading) -> list[str]:
   """Does held-out loss fall with tokens, and with size; does the law predict the held-out point."""
   losses = reading.losses
@@ -72,7 +86,7 @@ def loss(reading: Reading) -> list[str]:
       f'Larger models: held-out loss {_tally(by_size, "SFT budget", "falls", "rises")}; at '
       f'{human(last["tokens"])} SFT tokens it goes from {last["from"]:.3f} to {last["to"]:.3f} '
       f'from {human(last["first"])} to {human(last["last"])} parameters '
-      f'({_signed_interval(last, 3)}).'
+      f'({_signed_interval(last, 3)}).{_best_size(losses, last["tokens"])}'
     )
   law = reading.loss_fit
   if law is not None and law.holdout_error is not None:

@@ -286,3 +286,12 @@ def test_figures_are_written_as_files_too(tmp_path):
   assert report.main([str(workdir), f'--figures={tmp_path / "f"}']) == 0
   names = {path.stem for path in (tmp_path / 'f').glob('*.png')}
   assert {'loss', 'coverage', 'rl', 'frontier', 'splits', 'ledger'} <= names
+
+
+@pytest.mark.parametrize('middle, said', [(0.2, True), (0.295, False), (0.4, False)])
+def test_a_smaller_model_that_is_best_is_named(middle, said):
+  sizes = ['25k', '75k', '400k']
+  losses = pd.DataFrame({'model': sizes, 'params_non_embedding': [2.5e4, 7.5e4, 4e5]})
+  losses = losses.assign(tokens=1e6, value=[0.5, middle, 0.3], stderr=0.01, seeds=1)
+  words = findings._best_size(losses, 1e6)
+  assert ('not the largest model but 75k, 0.200' in words) == said and bool(words) == said

@@ -7,7 +7,7 @@ Time: about 9 min on 2 cores that did other work too (11 min with the install, 6
 the smoke variant about one minute.
 
 Task, sizes, budgets and rates were chosen on seeds 0 and 1 (docs/lab-log.md). Seen at seed 2:
-held-out loss falls with tokens at all sizes and from 25k to 400k at all budgets, 75k being lowest at
+held-out loss falls with tokens at all sizes and from 25k to 400k at all budgets, 75k lowest at
 the largest one; the joint law misses the held-out corner by 1.4 points of pass@k, the nearest
 fitted cell by 18.3; 60 updates of RL change pass@1 beyond noise over none of 4 parents; the best
 split of 0.46, 1.8 and 6.5 TFLOP for 100k queries solves 6, 26 and 35 %, and gives sampling 38, 54

@@ -3,7 +3,7 @@
     python run.py --config=experiments/quickstart.py --workdir=results/quickstart
     python run.py --config=experiments/quickstart.py:smoke --workdir=results/smoke
 
-Time: about 9 min on 2 cores that did other work too (11 min with the install, 618 s of CPU);
+Time: 8 min 48 s on 2 cores, report included (11 min with the install on busier ones);
 the smoke variant about one minute.
 
 Task, sizes, budgets and rates were chosen on seeds 0 and 1 (docs/lab-log.md). Seen at seed 2:

@@ -17,7 +17,6 @@ from scaling.errors import BadInput
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: FILE.py or FILE.py:ARG.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything goes; made if it is not there.')
 PLAN = flags.DEFINE_bool('plan', False, 'Print the tree of stages and what it costs; run nothing.')
-LAUNCHER = flags.DEFINE_enum('launcher', 'local', ['local'], 'What runs the stages.')
 
 
 def _fail(message: str) -> None:

@@ -35,10 +35,6 @@ FORMAT = 1  # of a workdir
 
 def data_spec(c: ConfigDict) -> batches.DataSpec:
   """The data of a study."""
-  if c.data.vocab not in VOCABS:
-    raise BadInput(
-      f'config.data.vocab: unknown {c.data.vocab!r}; {configs.near(c.data.vocab, VOCABS)}'
-    )
   return batches.DataSpec(
     task=c.data.task,
     pretrain_tasks=tuple(c.pretrain.tasks),

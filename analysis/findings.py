@@ -30,7 +30,7 @@ def main(reading: Reading, queries: float | None = None) -> list[str]:
     measured = frontier.measured(reading.quality, queries, 'sunk')
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     lines += best_split(measured, best)
-  return lines + ledger(reading)
+  return lines + ledger(reading) + imported(reading.study.records)
 
 
 def endings(reading: Reading) -> list[str]:
@@ -325,6 +325,21 @@ def ledger(reading: Reading) -> list[str]:
       f'Sharing trunks and banks {what}: {flops(planned)} planned against {flops(alone)} for '
       'independent runs.'
     )
+  return lines
+
+
+def imported(records: pd.DataFrame) -> list[str]:
+  """What is known of the pretraining of models that a study did not train itself."""
+  if 'pretrain_source' not in records:
+    return []
+  lines = []
+  for source, words in (
+    ('estimated', 'estimated from the number of tokens given: 6 FLOPs a token and parameter'),
+    ('unknown', 'unknown and left out: where pretraining is counted, totals are too low'),
+  ):
+    models = sorted(set(records.loc[records['pretrain_source'] == source, 'model']))
+    if models:
+      lines.append(f'The pretraining FLOPs of {", ".join(models)} are {words}.')
   return lines
 
 

@@ -1,4 +1,4 @@
-"""Writes report.html of a study: one page that needs nothing else, readable on a phone.
+"""Writes report-NAME.html of a study: one page that needs nothing else, readable on a phone.
 
 python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5] [--figures=DIR]
 """
@@ -71,7 +71,7 @@ dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; max-width: 74ch; }
 
 
 def write(workdir, study: str | None = None, queries: float | None = None, figures=None):
-  """Writes WORKDIR/report.html of a study, the newest if none is named: (path, findings).
+  """Writes WORKDIR/report-NAME.html of a study, the newest if none is named: (path, findings).
 
   queries: how many the frontier counts the inference of; by default so many that one sample each
   costs what the median split's training cost. figures: a folder for each figure as a PNG file too.
@@ -83,7 +83,7 @@ def write(workdir, study: str | None = None, queries: float | None = None, figur
     for drawing in plots.all_figures(reading, queries):
       drawing.figure.savefig(Path(figures) / f'{drawing.name}.png', dpi=110)
   page, said = render(reading, queries)
-  path = Path(workdir) / 'report.html'
+  path = Path(workdir) / f'report-{reading.study.name}.html'
   with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
     file.write(page)
   os.chmod(file.name, 0o644)

@@ -32,7 +32,7 @@ def rows(stage_id: str, cfg, problems, vocab, drawn, first: int, temperature: fl
   """
   table = []
   for p, problem in enumerate(problems):
-    prompt_tokens = len(vocab.encode(problem.prompt))
+    prompt_tokens = len(vocab.prompt(problem.prompt))
     for s in range(drawn.tokens.shape[1]):
       length = int(drawn.lengths[p, s])
       tokens = drawn.tokens[p, s, :length]

@@ -4,13 +4,14 @@ A ledger is plain data, {'model': {kind: flops}, 'executed': {kind: flops}}, flo
 
 - `model`: what the mathematics needs: real tokens alone, each attending to the tokens it may see
   at its real place (causal). The x-axis of every law.
-- `executed`: what the program does: padded rows, full T x T masks, rows that have stopped. For
-  utilisation. The tests compare it with the dots in XLA's HLO.
+- `executed`: what the program does: padded rows and vocabularies, full T x T masks, rows that have
+  stopped, what is computed again for the backward pass. For utilisation. The tests compare it with the dots in XLA's HLO.
 
 One formula serves both, `forward_flops`; they differ in the counts put into it. A multiply-add is
 2 FLOPs. Matmuls alone are counted: norms, softmax, rotary positions, SiLU, the embedding lookup,
 the loss and the optimiser are not (they are linear in tokens or parameters, a few percent at these
-sizes). A backward pass costs two forwards: each matmul has a gradient for either operand.
+sizes). A backward pass costs two forwards: each matmul has a gradient for either operand. Where the
+weights are frozen under adapters it has one.
 
 Kinds (`KINDS`):
   forward, backward  the learner's training step
@@ -19,8 +20,8 @@ Kinds (`KINDS`):
   reward_model       a learned reward model's or judge's passes
   verifier           verification by a model; programs that verify are counted as 0
 
-`cfg` is any object with the fields vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim,
-d_ff, tied_embeddings, qkv_bias and qk_norm. Letters: L layers, D model width, N query heads, K
+`cfg` is any object with the fields vocab_size, padded_vocab, d_model, n_layers, n_heads,
+n_kv_heads, head_dim, d_ff, tied_embeddings, qkv_bias, qk_norm and lora_rank. Letters: L layers, D model width, N query heads, K
 key-value heads, H head width, F feed-forward width, V vocabulary.
 """
 
@@ -58,17 +59,32 @@ def parameters(cfg) -> Parameters:
   )
 
 
+def _adapter_parameters(cfg) -> int:
+  """Those of the adapters of all blocks: L r (rows + columns) of every matrix."""
+  D, queries, keys = cfg.d_model, cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
+  edges = 2 * (D + queries) + 2 * (D + keys) + 3 * (D + cfg.d_ff)
+  return cfg.n_layers * cfg.lora_rank * edges
+
+
 def forward_flops(cfg, tokens: float, context: float, logits: float) -> float:
   """FLOPs of a forward pass:
 
       2 tokens L (2 D H (N + K) + 3 D F)  +  4 L N H context  +  2 logits D V
 
-  tokens: those fed; context: the keys attended to, summed over those tokens (q k^T and weights v
+  and 2 tokens for each parameter of an adapter. tokens: those fed; context: the keys attended to, summed over those tokens (q k^T and weights v
   are 2 N H FLOPs a key each); logits: the positions at which logits are computed.
   """
-  matmuls = 2 * tokens * _matmul_parameters(cfg)
-  attention = 4 * cfg.n_layers * cfg.n_heads * cfg.head_dim * context
-  return float(matmuls + attention + 2 * logits * cfg.d_model * cfg.vocab_size)
+  matmuls = 2 * tokens * (_matmul_parameters(cfg) + _adapter_parameters(cfg))
+  return float(matmuls + _attention_flops(cfg, context) + 2 * logits * cfg.d_model * cfg.vocab_size)
+
+
+def _attention_flops(cfg, context: float) -> float:
+  return 4 * cfg.n_layers * cfg.n_heads * cfg.head_dim * context
+
+
+def _spare_flops(cfg, logits: float) -> float:
+  """Of the logits that pad the vocabulary."""
+  return 2 * logits * cfg.d_model * (cfg.padded_vocab - cfg.vocab_size)
 
 
 def causal(lengths) -> tuple[int, int]:
@@ -100,25 +116,60 @@ def total(ledger: dict, which: str = 'model') -> float:
   return sum(ledger[which].values())
 
 
+def _backward_flops(cfg, forward: float, tokens: float, context: float) -> float:
+  """Of the backward pass of a `forward` over `tokens` and `context`, with logits at every token.
+
+  Under frozen weights the matmuls with them have the gradient of their input alone.
+  """
+  if not cfg.lora_rank:
+    return 2 * forward
+  adapters = 2 * tokens * _adapter_parameters(cfg)
+  return forward + adapters + _attention_flops(cfg, context)
+
+
+def _again_flops(cfg, remat: str, chunked: bool, slots: float, row_tokens: float) -> float:
+  """Of what the backward pass computes again: the products of attention under remat 'dots'; the
+  whole block but its last matmul under 'block'; the logits, where the loss is chunked."""
+  attention = _attention_flops(cfg, slots * row_tokens)
+  adapters = 2 * slots * _adapter_parameters(cfg)
+  last = 2 * slots * cfg.n_layers * cfg.d_model * cfg.d_ff
+  block = 2 * slots * _matmul_parameters(cfg) - last + adapters + attention
+  logits = 2 * slots * cfg.d_model * cfg.padded_vocab
+  return {'none': 0.0, 'dots': attention, 'block': block}[remat] + chunked * logits
+
+
 def _pass(cfg, tokens, context, rows, row_tokens):
   """(model, executed) FLOPs of one forward pass over packed rows, with logits at every token."""
   slots = rows * row_tokens
   return (
     forward_flops(cfg, tokens, context, tokens),
-    forward_flops(cfg, slots, slots * row_tokens, slots),
+    forward_flops(cfg, slots, slots * row_tokens, slots) + _spare_flops(cfg, slots),
   )
 
 
-def train(cfg, tokens: float, context: float, rows: int, row_tokens: int) -> dict:
+def train(
+  cfg,
+  tokens: float,
+  context: float,
+  rows: int,
+  row_tokens: int,
+  remat: str = 'none',
+  loss_chunk: int = 0,
+) -> dict:
   """The ledger of a training step (or of many: it is linear in tokens, context and rows).
 
-  tokens, context: of the real segments, `causal(lengths)`; rows x row_tokens: the padded batch.
+  tokens, context: of the real segments, `causal(lengths)`; rows x row_tokens: the padded batch;
+  remat, loss_chunk: as in transformer.Mechanics; what they compute again is executed, not needed.
   Model FLOPs count logits at every real token, also where the loss is masked: the learner is
   trained on whole sequences, and the usual 6 N D counts them too.
   """
   model, executed = _pass(cfg, tokens, context, rows, row_tokens)
+  slots = rows * row_tokens
+  again = _again_flops(cfg, remat, 0 < loss_chunk < row_tokens, slots, row_tokens)
+  backward = _backward_flops(cfg, executed, slots, slots * row_tokens) + again
   return _ledger(
-    {'forward': model, 'backward': 2 * model}, {'forward': executed, 'backward': 2 * executed}
+    {'forward': model, 'backward': _backward_flops(cfg, model, tokens, context)},
+    {'forward': executed, 'backward': backward},
   )
 
 
@@ -148,8 +199,8 @@ def generate(
   steps: decode passes that were run: the longest response less one.
 
   Model: each prompt once at its real length, with one row of logits; then the passes of each
-  response. Executed: the prefill at padded width, with logits at every position; then all rows, in
-  every step, attending to all slots of prompt and response and to the token itself.
+  response. Executed: the prefill at padded width; then all rows, in every step, attending to all
+  slots of prompt and response and to the token itself.
   """
   prompt_lengths = np.asarray(prompt_lengths, np.int64)
   response_lengths = np.asarray(response_lengths, np.int64)
@@ -163,8 +214,9 @@ def generate(
       'decode': _decode_flops(cfg, prompt_lengths[:, None], response_lengths),
     },
     {
-      'prefill': forward_flops(cfg, slots, slots * prompt_tokens, slots),
-      'decode': forward_flops(cfg, passes, passes * keys, passes),
+      'prefill': forward_flops(cfg, slots, slots * prompt_tokens, len(prompt_lengths))
+      + _spare_flops(cfg, len(prompt_lengths)),
+      'decode': forward_flops(cfg, passes, passes * keys, passes) + _spare_flops(cfg, passes),
     },
   )
 

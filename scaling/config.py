@@ -13,10 +13,12 @@ import itertools
 import math
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from scaling.data.batches import LONG_EXAMPLES
 from scaling.errors import BadInput
 from scaling.model.presets import PRESETS
+from scaling.model.transformer import REMAT
 
 
 def default() -> ConfigDict:
@@ -25,11 +27,22 @@ def default() -> ConfigDict:
   c.name = 'study'  # names the study within its workdir
   c.seeds = (0,)  # each seed is the whole crossed study over again
 
+  # Where each of model.sizes begins. '': parameters drawn afresh, of the preset of that name. Else a
+  # folder, with {size} in place of the size's name: a Hugging Face checkpoint, or a stage of a
+  # Postscale workdir; sizes then are names for what is found there.
+  c.init_from = ''
+  # Tokens that each of them was pretrained on, for the ledger; (): unknown, and marked so.
+  c.init_tokens = ()
+
   c.data = ConfigDict()
   # A task of scaling/data/tasks.py with its arguments, or jsonl(path='…/train.jsonl').
   c.data.task = 'chain_sum(min_terms=3,max_terms=3,min_digits=2,max_digits=2)'
-  c.data.style = 'short'  # the prompt: 'short', a bare expression, or 'full', the task's own words
-  c.data.vocab = 'arithmetic'  # characters of scaling/data/vocab.py: arithmetic, ascii or bytes
+  # The prompt: 'short', a bare expression; 'full', the task's own words; or 'chat', those words said
+  # by a user, in the tokenizer's own chat template.
+  c.data.style = 'short'
+  # Characters (arithmetic, ascii, bytes); bpe(N), N tokens trained on the study's own text; or the
+  # path of a tokenizer: a folder with a tokenizer.json, or a SentencePiece file *.model.
+  c.data.vocab = 'arithmetic'
   c.data.row_tokens = 64  # positions of a packed row: the longest example a model can see
   c.data.long_examples = 'error'  # those longer than a row: 'error', or 'drop' (counted)
   c.data.seed = 0  # draws the problems; one draw serves all seeds of a study
@@ -40,17 +53,25 @@ def default() -> ConfigDict:
 
   c.model = ConfigDict()
   c.model.sizes = ('25k', '150k')  # presets of scaling/model/presets.py, smallest first
-  c.model.qk_norm = False
-  c.model.qkv_bias = False
-  c.model.tied_embeddings = True
-  c.model.rope_theta = 10_000.0
+  # None: the preset's own. A public preset has all four; a study's has False, False, True, 10_000.
+  c.model.qk_norm = placeholder(bool)
+  c.model.qkv_bias = placeholder(bool)
+  c.model.tied_embeddings = placeholder(bool)
+  c.model.rope_theta = placeholder(float)
   c.model.dtype = 'float32'  # of the matmuls
+  c.model.vocab_multiple = 1  # the embedding's rows are padded to a multiple: a tensor axis's size
+  c.model.mup_base = 0  # muP relative to this width (rates are given for it); 0: standard
+
+  c.lora = ConfigDict()  # adapters in SFT and RL (2106.09685): the base is frozen
+  c.lora.rank = 0  # 0: all parameters are trained
+  c.lora.alpha = 16.0  # an adapter adds (alpha / rank) x A B
 
   c.optimizer = ConfigDict()  # AdamW; see train_step.OptimizerConfig
   c.optimizer.b1 = 0.9
   c.optimizer.b2 = 0.98
   c.optimizer.weight_decay = 0.01
   c.optimizer.clip_norm = 1.0
+  c.optimizer.z_loss = 0.0  # weight of (log Z)^2, beside every loss
   # A rate is given for width 64; a model of width d gets rate x (64 / d) ^ width_exponent.
   c.optimizer.width_exponent = 1.0
 
@@ -69,7 +90,6 @@ def default() -> ConfigDict:
   c.sft.learning_rate = 2e-3
   c.sft.warmup_steps = 20
   c.sft.decay = 0.2
-  c.sft.microbatches = 1  # gradient accumulation: parts that a batch is cut into
 
   c.rl = ConfigDict()  # GRPO with the task's verifier, on-policy, at constant rate
   c.rl.updates = ()  # where one run is measured; () for no RL
@@ -96,6 +116,13 @@ def default() -> ConfigDict:
   c.mesh.data = 1
   c.mesh.fsdp = 1
   c.mesh.tensor = 1
+  c.mesh.sequence = 1
+
+  c.mechanics = ConfigDict()  # how passes are computed (transformer.Mechanics): no result changes
+  c.mechanics.attention = 'auto'  # plain, cudnn (GPU), splash (TPU); auto: the device's best
+  c.mechanics.remat = 'none'  # kept for the backward pass: none: all; dots; block: least memory
+  c.mechanics.loss_chunk = 0  # columns of a batch whose logits the loss holds at a time; 0: all
+  c.mechanics.microbatches = 1  # gradient accumulation: parts that a batch is cut into
 
   c.checkpoint_seconds = 30.0  # between checkpoints of a running stage
   return c.lock()
@@ -106,6 +133,8 @@ def near(name: str, known) -> str:
   close = difflib.get_close_matches(str(name), [str(k) for k in known], n=2, cutoff=0.3)
   return 'nearest: ' + ', '.join(close) if close else 'known: ' + ', '.join(map(str, known))
 
+
+ATTENTION = ('auto', 'plain', 'cudnn', 'splash')  # see scaling/model/attention.py
 
 KINDS = {  # how a message names a type
   str: 'text',
@@ -118,6 +147,7 @@ KINDS = {  # how a message names a type
 
 ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
   'seeds': int,
+  'init_tokens': float,
   'model.sizes': str,
   'pretrain.tasks': str,
   'sft.tokens': float,
@@ -131,21 +161,23 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'at least 1',
     lambda x: x >= 1,
     'data.row_tokens data.sft_problems data.validation_problems data.test_problems '
-    'pretrain.examples pretrain.rows sft.rows sft.microbatches rl.updates rl.prompts rl.group '
+    'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
     'rl.minibatches rl.response_tokens sample.n sample.response_tokens sample.block_prompts '
-    'sample.block_samples mesh.data mesh.fsdp mesh.tensor',
+    'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
+    'model.vocab_multiple',
   ),
   (
     'at least 0',
     lambda x: x >= 0,
     'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
-    'sft.warmup_steps rl.kl_coef',
+    'sft.warmup_steps rl.kl_coef optimizer.z_loss lora.rank mechanics.loss_chunk model.mup_base',
   ),
   (
     'more than 0',
     lambda x: x > 0,
     'model.rope_theta optimizer.clip_norm pretrain.learning_rate sft.learning_rate '
-    'rl.learning_rate rl.temperature rl.clip_high sample.temperature checkpoint_seconds',
+    'rl.learning_rate rl.temperature rl.clip_high sample.temperature checkpoint_seconds '
+    'lora.alpha init_tokens',
   ),
   ('in [0, 1)', lambda x: 0 <= x < 1, 'optimizer.b1 optimizer.b2'),
   ('in (0, 1]', lambda x: 0 < x <= 1, 'pretrain.decay sft.decay rl.clip_low'),
@@ -179,6 +211,8 @@ def _check_fields(c: ConfigDict) -> None:
   fields = _fields(c)
   for key, usual in _fields(default()).items():  # a section before the fields in it
     value, kind = fields[key], type(usual)
+    if usual is None:  # a placeholder, which itself refuses what is not of its type
+      continue
     if key == 'data.sft_problems' and value is None:
       _require(
         fields['data.task'].strip().startswith('jsonl'),
@@ -191,7 +225,7 @@ def _check_fields(c: ConfigDict) -> None:
         _is(element, ELEMENTS[key]),
         f'config.{key} has {element!r}: each of its values must be {KINDS[ELEMENTS[key]]}',
       )
-    if kind is tuple and key != 'pretrain.tasks':
+    if kind is tuple and key not in ('pretrain.tasks', 'init_tokens'):
       _require(len(set(value)) == len(value), f'config.{key} has a value twice: {value}')
   for words, holds, keys in RANGES:
     for key in keys.split():
@@ -206,18 +240,30 @@ def _check_fields(c: ConfigDict) -> None:
 def _check_divides(c: ConfigDict) -> None:
   """BadInput for counts that are not whole multiples of the parts they are cut into."""
   whole = {
-    'sft.microbatches': ('config.sft.rows', c.sft.rows),
     'sample.block_samples': ('config.sample.n', c.sample.n),
     'sample.block_prompts': ('config.data.test_problems', c.data.test_problems),
   }
   if c.rl.updates:
     whole['rl.minibatches'] = ('prompts x group', c.rl.prompts * c.rl.group)
   fields = _fields(c)
-  for key, (name, count) in whole.items():
+  divisions = [(key, *what) for key, what in whole.items()]
+  divisions += [('mechanics.microbatches', *batch) for batch in batches_of(c)]
+  for key, name, count in divisions:
     _require(
       count % fields[key] == 0,
       f'config.{key} ({fields[key]}) does not divide {name} ({count}): each part must be whole',
     )
+
+
+def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
+  """(what it is called, rows) of the batch of every kind of training that a study has."""
+  batches = [('config.sft.rows', c.sft.rows)]
+  if c.pretrain.tokens:
+    batches.append(('config.pretrain.rows', c.pretrain.rows))
+  if c.rl.updates:
+    rows = c.rl.prompts * c.rl.group // c.rl.minibatches
+    batches.append(('config.rl.prompts x group / minibatches', rows))
+  return batches
 
 
 def validate(c: ConfigDict) -> None:
@@ -232,7 +278,29 @@ def validate(c: ConfigDict) -> None:
     f'config.data.long_examples is {c.data.long_examples!r}: '
     f'{" or ".join(map(repr, LONG_EXAMPLES))}',
   )
-  for size in c.model.sizes:
+  for key, known in (('attention', ATTENTION), ('remat', tuple(REMAT))):
+    value = c.mechanics[key]
+    _require(
+      value in known, f'config.mechanics.{key} is {value!r}: one of {", ".join(map(repr, known))}'
+    )
+  _require(
+    c.model.mup_base == 0 or c.optimizer.width_exponent == 0,
+    'config.model.mup_base scales rates by itself: set config.optimizer.width_exponent=0 with it',
+  )
+  if c.init_from:
+    _require(
+      len(c.model.sizes) == 1 or '{size}' in c.init_from,
+      f'config.init_from is {c.init_from!r}, one folder for {len(c.model.sizes)} sizes: put {{size}} '
+      'where their names differ, or set config.model.sizes to one name',
+    )
+    _require(
+      len(c.init_tokens) in (0, len(c.model.sizes)),
+      f'config.init_tokens has {len(c.init_tokens)} numbers for {len(c.model.sizes)} sizes: give '
+      'one for each, or none',
+    )
+  else:
+    _require(not c.init_tokens, 'config.init_tokens is set and config.init_from is not')
+  for size in () if c.init_from else c.model.sizes:
     _require(size in PRESETS, f'config.model.sizes: unknown preset {size!r}; {near(size, PRESETS)}')
   for size in c.rl.sizes:
     _require(size in c.model.sizes, f'config.rl.sizes: {size!r} is not among config.model.sizes')

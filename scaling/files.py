@@ -1,4 +1,7 @@
-"""Writing files so that a reader, or a run cut off, never sees half of one."""
+"""Writing files so that a reader, or a run cut off, never sees half of one.
+
+In a run of several processes the first alone writes; for the others these functions do nothing.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scaling import processes
 from scaling.errors import BadInput
 
 PARTIAL = '.partial'  # ends the name of a file that is being written
@@ -17,6 +21,8 @@ def _scratch(path: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
   """Writes a file whole or not at all."""
+  if not processes.first():
+    return
   scratch = _scratch(path)
   with open(scratch, 'w') as file:
     file.write(text)
@@ -32,6 +38,8 @@ def write_json(path: Path, value) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
   """Writes a Parquet file whole or not at all."""
+  if not processes.first():
+    return
   scratch = _scratch(path)
   table.to_parquet(scratch, index=False)
   os.replace(scratch, path)

@@ -1,8 +1,9 @@
-"""Every loss: a pure function of log-probabilities and a batch.
+"""Every loss: a pure function of the learner's view of each token, and a batch.
 
-    loss(logp[B,T], batch, options) -> (per_token[B,T], watched {name: per_token[B,T]})
+    loss(stats, batch, options) -> (per_token[B,T], watched {name: per_token[B,T]})
 
-`logp[:, t]` is the learner's log-probability of token t given those before it. The train step sums
+stats: train_step.TokenStats; `stats.logp[:, t]` is the learner's log-probability of token t given
+those before it, `stats.entropy[:, t]` the entropy of its distribution. The train step sums
 `batch['weights'] * per_token`; how tokens, responses and groups are averaged is thus plain data:
 the weights sum to one over the batch, and gradient accumulation is exact. The `watched` values are
 summed by the same weights and reported.
@@ -14,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 
-def cross_entropy(logp, batch, options: None):
+def cross_entropy(stats, batch, options: None):
   """-log p(token): the SFT and pretraining loss, nats per token."""
   del batch, options
-  return -logp, {}
+  return -stats.logp, {}
 
 
 class GrpoOptions(NamedTuple):
@@ -28,7 +29,7 @@ class GrpoOptions(NamedTuple):
   kl_coef: float = 0.0
 
 
-def grpo(logp, batch, options: GrpoOptions):
+def grpo(stats, batch, options: GrpoOptions):
   """GRPO's clipped surrogate (2402.03300), per token:
 
       -min(r A, clip(r, 1 - low, 1 + high) A) + beta k3,
@@ -37,16 +38,17 @@ def grpo(logp, batch, options: GrpoOptions):
   The KL is a term of the loss, not of the reward. batch: `advantages` [B,T], `old_logp` [B,T]
   (the learner's own scoring pass before the update), and `reference_logp` where kl_coef > 0.
   """
-  ratio = jnp.exp(logp - batch['old_logp'])
+  ratio = jnp.exp(stats.logp - batch['old_logp'])
   clipped = jnp.clip(ratio, 1 - options.clip_low, 1 + options.clip_high)
   surrogate = jnp.minimum(ratio * batch['advantages'], clipped * batch['advantages'])
   watched = {
     'clipped': (ratio * batch['advantages'] > surrogate).astype(jnp.float32),
     'ratio_error': jnp.abs(ratio - 1),
+    'entropy': stats.entropy,
   }
   if options.kl_coef == 0:
     return -surrogate, watched
-  log_r = batch['reference_logp'] - logp
+  log_r = batch['reference_logp'] - stats.logp
   k3 = jnp.exp(log_r) - log_r - 1
   return -surrogate + options.kl_coef * k3, watched | {'kl': k3}
 

@@ -69,18 +69,27 @@ def sample_keys(seed: jax.Array, update: jax.Array, prompt_hash: jax.Array, inde
   return jax.vmap(lambda h: jax.vmap(lambda i: one(h, i))(index))(prompt_hash)
 
 
-def prefill(cfg, params, prompts, lengths, samples: int, response_tokens: int) -> SampleState:
+def prefill(
+  cfg,
+  params,
+  prompts,
+  lengths,
+  samples: int,
+  response_tokens: int,
+  how: transformer.Mechanics = transformer.Mechanics(),
+  mesh: Mesh | None = None,
+) -> SampleState:
   """Runs each prompt [P, S] once; its n = `samples` rows look back on one copy of its cache."""
   P, S = prompts.shape
   steps = jnp.broadcast_to(jnp.arange(S), (P, S))
   real = (steps < lengths[:, None]).astype(jnp.int32)
-  logits, prefix = transformer.apply(cfg, params, prompts, steps, real)
-  last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
+  x, prefix = transformer.hidden(cfg, params, prompts, steps, real, how=how, mesh=mesh)
+  last = jnp.take_along_axis(x, lengths[:, None, None] - 1, axis=1)[:, 0]
   B = P * samples
   zeros = jnp.zeros((B, response_tokens), jnp.float32)
   return SampleState(
     cache=transformer.empty_cache(cfg, B, response_tokens, prefix),
-    logits=jnp.repeat(last, samples, axis=0),
+    logits=jnp.repeat(transformer.unembed(cfg, params, last), samples, axis=0),
     tokens=jnp.zeros((B, response_tokens), jnp.int32),
     logprobs=zeros,
     sampler_logprobs=zeros,
@@ -115,42 +124,55 @@ def draw(state: SampleState, keys_B, temperature, stop_token: int) -> SampleStat
   )
 
 
-def decode(cfg, params, state: SampleState) -> SampleState:
+def decode(
+  cfg,
+  params,
+  state: SampleState,
+  how: transformer.Mechanics = transformer.Mechanics(),
+  mesh: Mesh | None = None,
+) -> SampleState:
   """Feeds the last token drawn; the state then holds the logits of the next."""
   token = jax.lax.dynamic_slice_in_dim(state.tokens, state.t - 1, 1, axis=1)
-  logits, cache = transformer.apply(cfg, params, token, state.positions[:, None], cache=state.cache)
+  logits, cache = transformer.apply(
+    cfg, params, token, state.positions[:, None], cache=state.cache, how=how, mesh=mesh
+  )
   return state._replace(cache=cache, logits=logits[:, 0], positions=state.positions + 1)
 
 
 @functools.lru_cache
 def make_sampler(
-  cfg: transformer.ModelConfig, shape: SampleShape, stop_token: int, mesh: Mesh
+  cfg: transformer.ModelConfig,
+  shape: SampleShape,
+  stop_token: int,
+  mesh: Mesh,
+  how: transformer.Mechanics = transformer.Mechanics(),
 ) -> Callable:
   """A jitted `sample(params, prompts, lengths, hashes, seed, update, first, temperature)`.
 
   prompts: int32 [P, prompt_tokens], padded on the right; lengths: int32 [P]; hashes: uint32 [P, 2];
   seed: a typed key; update, first: int32 [], the block's first sample index; temperature > 0.
   Returns Samples. Every prompt is prefilled once; decoding goes on until every row has stopped.
+  The parameters are gathered along the mesh's fsdp axis once, and not for every token.
   """
 
   def sample(params, prompts, lengths, hashes, seed, update, first, temperature):
     index = first + jnp.arange(shape.samples)
     keys = sample_keys(seed, update, hashes, index).reshape(-1)
-    state = prefill(cfg, params, prompts, lengths, shape.samples, shape.response_tokens)
+    params = sharding.gather(mesh, transformer.cast(cfg, params))
+    state = prefill(cfg, params, prompts, lengths, shape.samples, shape.response_tokens, how, mesh)
     state = draw(state, keys, temperature, stop_token)
     state = jax.lax.while_loop(
       lambda s: (s.t < shape.response_tokens) & ~jnp.all(s.stopped),
-      lambda s: draw(decode(cfg, params, s), keys, temperature, stop_token),
+      lambda s: draw(decode(cfg, params, s, how, mesh), keys, temperature, stop_token),
       state,
     )
     by_prompt = lambda x: x.reshape(shape.prompts, shape.samples, *x.shape[1:])
     return Samples(*(by_prompt(getattr(state, field)) for field in Samples._fields))
 
   sharding.check_rows(mesh, shape.prompts, 'prompts of a sampling block')
-  params = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
   rows, none = sharding.rows(mesh), sharding.replicated(mesh)
   return jax.jit(
     sample,
-    in_shardings=(sharding.shardings(mesh, params), rows, rows, rows, none, none, none, none),
+    in_shardings=(sharding.shardings(mesh, transformer.form(cfg)), *[rows] * 3, *[none] * 4),
     out_shardings=rows,
   )

@@ -1,19 +1,25 @@
 """The mesh and the one table that says how every array is laid over it.
 
 Axes: `data` replicates parameters and splits rows; `fsdp` splits rows and parameters; `tensor`
-splits heads, feed-forward width and vocabulary. Nothing else in the project names a mesh axis.
+splits heads, feed-forward width and vocabulary; `sequence` splits the tokens of a row, whose keys
+and values are gathered to be attended to. Nothing else in the project names a mesh axis.
 """
+
+import functools
+import math
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from scaling.errors import BadInput
 
-AXES = ('data', 'fsdp', 'tensor')
+AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
-ROWS = P(('data', 'fsdp'))  # every batch: split by rows
+ROWS = ('data', 'fsdp')  # what splits the rows of a batch
+BATCH = P(ROWS, 'sequence')  # every batch of packed rows [B, T]
 
 PARAMS = {  # by name; a stacked block parameter has the layer axis in front, never split
   'embed': P('tensor', 'fsdp'),
@@ -30,31 +36,129 @@ PARAMS = {  # by name; a stacked block parameter has the layer axis in front, ne
   'bq': P(None, 'tensor', None),
   'bk': P(None, 'tensor', None),
   'bv': P(None, 'tensor', None),
+  'wq_a': P(None, 'fsdp', None),
+  'wk_a': P(None, 'fsdp', None),
+  'wv_a': P(None, 'fsdp', None),
+  'wo_a': P(None, 'tensor', None),
+  'w_gate_a': P(None, 'fsdp', None),
+  'w_up_a': P(None, 'fsdp', None),
+  'w_down_a': P(None, 'tensor', None),
+  'wq_b': P(None, None, 'tensor'),
+  'wk_b': P(None, None, 'tensor'),
+  'wv_b': P(None, None, 'tensor'),
+  'wo_b': P(None, None, 'fsdp'),
+  'w_gate_b': P(None, None, 'tensor'),
+  'w_up_b': P(None, None, 'tensor'),
+  'w_down_b': P(None, None, 'fsdp'),
   'w_gate': P(None, 'fsdp', 'tensor'),
   'w_up': P(None, 'fsdp', 'tensor'),
   'w_down': P(None, 'tensor', 'fsdp'),
 }
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-  """A mesh over the first data x fsdp x tensor devices. BadInput if there are not so many."""
-  need, have = data * fsdp * tensor, jax.device_count()
-  if need > have:
-    raise BadInput(
-      f'mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs {need} devices, there are {have}'
-    )
-  devices = np.array(jax.devices()[:need]).reshape(data, fsdp, tensor)
-  return Mesh(devices, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3)
+ACTIVATIONS = {  # by name; an axis that does not divide a dimension leaves it whole
+  'stream': P(ROWS, 'sequence', None),
+  'queries': P(ROWS, 'sequence', 'tensor', None),
+  'keys': P(ROWS, None, 'tensor', None),
+  'feed_forward': P(ROWS, 'sequence', 'tensor'),
+  'logits': P(ROWS, 'sequence', 'tensor'),
+}
+
+
+def make_mesh(
+  data: int = 1, fsdp: int = 1, tensor: int = 1, sequence: int = 1, devices=None
+) -> Mesh:
+  """A mesh over the first of the devices (all of JAX's, if None), as many as the axes' product.
+
+  On TPUs neighbours along an axis are neighbours on the torus, as far as its shape allows. BadInput
+  if there are not so many devices.
+  """
+  shape = (data, fsdp, tensor, sequence)
+  devices = jax.devices() if devices is None else devices
+  need = math.prod(shape)
+  if need > len(devices):
+    words = ' x '.join(f'{axis}={size}' for axis, size in zip(AXES, shape))
+    raise BadInput(f'mesh: {words} needs {need} devices, there are {len(devices)}')
+  if devices[0].platform == 'tpu' and need == len(devices):
+    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  else:
+    placed = np.array(devices[:need]).reshape(shape)
+  return Mesh(placed, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """The sharding of anything whose first axis is rows."""
-  return NamedSharding(mesh, ROWS)
+  """The sharding of anything whose first axis is rows, and whose others are whole."""
+  return NamedSharding(mesh, P(ROWS))
+
+
+def batch(mesh: Mesh) -> NamedSharding:
+  """The sharding of packed rows [B, T]."""
+  return NamedSharding(mesh, BATCH)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
   """The sharding of scalars and keys."""
   return NamedSharding(mesh, P())
+
+
+def spec(mesh: Mesh, shape: tuple[int, ...], name: str) -> P:
+  """ACTIVATIONS[name] for an array of this shape."""
+  ways = lambda axis: math.prod(mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis))
+  return P(
+    *(
+      axis if axis is not None and size % ways(axis) == 0 else None
+      for size, axis in zip(shape, ACTIVATIONS[name], strict=True)
+    )
+  )
+
+
+def constrain(mesh: Mesh | None, x: jax.Array, name: str) -> jax.Array:
+  """x, laid over the mesh as ACTIVATIONS[name] has it."""
+  if mesh is None or mesh.size == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(mesh, x.shape, name)))
+
+
+@functools.lru_cache
+def rows_here(mesh: Mesh, count: int) -> np.ndarray:
+  """Which of a batch's `count` rows the devices of this process hold: indices, in order."""
+  parts = rows(mesh).addressable_devices_indices_map((count,)).values()
+  return np.unique(np.concatenate([np.arange(count)[part] for part in parts]))
+
+
+def feed(where: NamedSharding, count: int, local):
+  """Arrays over the mesh of `count` rows, out of a tree of host arrays with those in `rows_here`."""
+  here = rows_here(where.mesh, count)
+
+  def array(x):
+    def part(index):
+      first, last, _ = index[0].indices(count)
+      offset = int(np.searchsorted(here, first))
+      return x[(slice(offset, offset + last - first), *index[1:])]
+
+    return jax.make_array_from_callback((count, *x.shape[1:]), where, part)
+
+  return jax.tree.map(array, local)
+
+
+def spread(where: NamedSharding, whole):
+  """Arrays over the mesh, out of a tree of host arrays that are the same in every process."""
+  return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, x.__getitem__), whole)
+
+
+def gather(mesh: Mesh, params: dict) -> dict:
+  """The parameters, laid over the mesh as PARAMS has it but whole along `fsdp`.
+
+  For many passes with the same parameters: they are gathered once, not in each.
+  """
+  if mesh.shape['fsdp'] == 1:
+    return params
+
+  def place(path, x):
+    axes = (None if axis == 'fsdp' else axis for axis in PARAMS[path[-1].key])
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(*axes)))
+
+  return jax.tree_util.tree_map_with_path(place, params)
 
 
 def check_rows(mesh: Mesh, count: int, key: str) -> None:
@@ -63,6 +167,14 @@ def check_rows(mesh: Mesh, count: int, key: str) -> None:
   if count % ways:
     raise BadInput(
       f'{key} is {count}: it must be a multiple of {ways}, the data x fsdp size of the mesh'
+    )
+
+
+def check_tokens(mesh: Mesh, count: int, key: str) -> None:
+  """BadInput where rows of `count` tokens do not split evenly over the mesh's sequence axis."""
+  if count % mesh.shape['sequence']:
+    raise BadInput(
+      f'{key} is {count}: it must be a multiple of mesh.sequence={mesh.shape["sequence"]}'
     )
 
 
@@ -80,9 +192,11 @@ def shardings(mesh: Mesh, tree):
     spec = PARAMS[names[-1]]
     for size, axis in zip(leaf.shape, spec, strict=True):
       if axis is not None and size % mesh.shape[axis]:
+        remedy = f'choose a {axis} size that divides {size}'
+        if names[-1] in ('embed', 'unembed') and axis == 'tensor':
+          remedy += f', or set config.model.vocab_multiple={mesh.shape[axis]}'
         raise BadInput(
-          f'mesh.{axis}={mesh.shape[axis]} does not divide {names[-1]} {tuple(leaf.shape)}: '
-          f'choose a {axis} size that divides {size}'
+          f'mesh.{axis}={mesh.shape[axis]} does not divide {names[-1]} {tuple(leaf.shape)}: {remedy}'
         )
     return NamedSharding(mesh, spec)
 

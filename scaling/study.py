@@ -14,20 +14,24 @@ import fcntl
 import math
 import os
 import shlex
+import socket
 import sys
+import time
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from scaling import config as configs
-from scaling import files, plan, records, sharding, train_step
+from scaling import files, plan, processes, records, sharding, train_step
 from scaling.data import batches, pools, tasks
-from scaling.data.vocab import VOCABS
+from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
 from scaling.launch import local
-from scaling.model import presets
+from scaling.model import presets, transformer
+from scaling.model.transformer import Mechanics
+from scaling.stages import origin
 from scaling.stages import stage as stages
-from scaling.stages import supervised
 from scaling.stages.stage import Stage
 
 FORMAT = 1  # of a workdir
@@ -73,15 +77,36 @@ def expand(c: ConfigDict) -> list[Stage]:
   return list(tree.values())
 
 
+def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
+  """(what the recipe of the first stage says of the model's origin, its config) of a size."""
+  options = {k: v for k, v in c.model.items() if k != 'sizes'}
+  vocab_size = vocabs.check(c.data.vocab, c.data.style == 'chat')
+  if not c.init_from:
+    return {}, presets.model_config(size, vocab_size, **options)
+  tokens = c.init_tokens[c.model.sizes.index(size)] if c.init_tokens else None
+  begun, model = origin.find(c.init_from.replace('{size}', size), tokens, **options)
+  if vocab_size > model.vocab_size:
+    raise BadInput(
+      f'config.data.vocab={c.data.vocab} has {vocab_size:,} ids and the model in '
+      f'{begun["folder"]} {model.vocab_size:,}: use the tokenizer of that model'
+    )
+  if model.mup_base and c.optimizer.width_exponent:
+    raise BadInput(
+      f'config.init_from: the model in {begun["folder"]} has muP, which scales rates by itself: '
+      'set config.optimizer.width_exponent=0 with it'
+    )
+  return {'origin': begun}, model
+
+
 def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
   """Adds the stages of one model at one seed."""
-  options = {k: v for k, v in c.model.items() if k != 'sizes'}
-  model = presets.model_config(size, VOCABS[c.data.vocab].size, **options)
+  begun, model = model_of(c, size)
+  tuned = dataclasses.replace(model, lora_rank=c.lora.rank, lora_alpha=float(c.lora.alpha))
   width_rule = (64 / model.d_model) ** c.optimizer.width_exponent
   common = dict(
     seed=seed,
     preset=size,
-    model=dataclasses.asdict(model),
+    model=dataclasses.asdict(tuned),
     data=data,
     optimizer={k: v for k, v in c.optimizer.items() if k != 'width_exponent'},
   )
@@ -94,8 +119,9 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
     )  # fmt: skip
 
   def supervised(kind, parent, label, part, **where) -> str:
+    recipe = common | where
     return add(
-      kind, parent, label, **common, **where, rows=part.rows, warmup=part.warmup_steps,
+      kind, parent, label, **recipe, rows=part.rows, warmup=part.warmup_steps,
       learning_rate=part.learning_rate * width_rule,
     )  # fmt: skip
 
@@ -103,6 +129,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
   base = supervised(
     'pretrain', None, f'{name}: pretrain {end} steps', c.pretrain, pool='pretrain', start=0,
     stop=end, end=end, decay=math.ceil(c.pretrain.decay * end), measure=False,
+    model=dataclasses.asdict(model), **begun,
   )  # fmt: skip
   ends = {t: _steps(t, c.sft.rows, c.data.row_tokens) for t in sorted(c.sft.tokens)}
   trunk, at, root = base, 0, ''
@@ -160,52 +187,88 @@ def open_workdir(workdir: Path) -> Path:
 
 def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
   """BadInput where rows or parameters of any stage do not split over the mesh."""
-  for key in ('pretrain.rows', 'sft.rows', 'rl.prompts', 'sample.block_prompts'):
-    section, field = key.split('.')
-    sharding.check_rows(mesh, c[section][field], f'config.{key}')
-  sharding.check_rows(mesh, c.sft.rows // c.sft.microbatches, 'config.sft.rows / microbatches')
-  rows = c.rl.prompts * c.rl.group // c.rl.minibatches
-  sharding.check_rows(mesh, rows, 'config.rl.prompts x group / minibatches')
-  sharding.check_rows(mesh, supervised.EVALUATION_ROWS, 'rows of the held-out loss')
+  if processes.count() > 1 and mesh.size != jax.device_count():
+    raise BadInput(
+      f'config.mesh has {mesh.size} devices, and the {processes.count()} processes have '
+      f'{jax.device_count()}: a run of several processes uses all of them'
+    )
+  if c.rl.updates:
+    sharding.check_rows(mesh, c.rl.prompts, 'config.rl.prompts')
+  sharding.check_rows(mesh, c.sample.block_prompts, 'config.sample.block_prompts')
+  for name, rows in configs.batches_of(c):
+    sharding.check_rows(mesh, rows // c.mechanics.microbatches, f'{name} / mechanics.microbatches')
+  sharding.check_tokens(mesh, c.data.row_tokens, 'config.data.row_tokens')
   for recipe in {s.recipe['preset']: s.recipe for s in tree}.values():
     train_step.layout(stages.model(recipe), stages.optimizer(recipe), mesh)
+    stages.mechanics(Mechanics(**c.mechanics), recipe, mesh)
 
 
 @contextlib.contextmanager
 def lock(workdir: Path):
-  """Holds the workdir for this process. BadInput where another process has it."""
-  with open(workdir / '.lock', 'w') as file:
+  """Holds the workdir for this run. BadInput where another has it, or not all processes see it."""
+  path = workdir / '.lock'
+
+  def take() -> str:
+    file = stack.enter_context(open(path, 'a+'))
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise BadInput(
         f'--workdir={workdir}: another run is using it; wait for it, or name another folder'
       ) from error
+    holder = f'{socket.gethostname()} {os.getpid()} {time.time_ns()}'
+    file.truncate(0)
+    file.write(holder)
+    file.flush()
+    return holder
+
+  with contextlib.ExitStack() as stack:
+    holder = processes.once(take)
+    processes.agree(
+      path.exists() and path.read_text() == holder,
+      f'--workdir={workdir} is not the same folder for both; it must be on a file system that all '
+      'hosts share',
+    )
     yield
 
 
 def run(c: ConfigDict, workdir: Path) -> Path:
   """Runs what is not done of a study and returns the workdir. Cut off, it goes on when run again.
 
-  BadInput for a config or a workdir that cannot be used, before anything is trained.
+  In a run of several processes all call this with the same config and the same workdir, which is on
+  a file system that they share; process 0 prepares the data while the others wait. BadInput for a
+  config or a workdir that cannot be used, before anything is trained.
   """
   tree = expand(c)
   mesh = sharding.make_mesh(**c.mesh)
   check_mesh(c, tree, mesh)
-  workdir = open_workdir(workdir)
+  processes.agree(c.to_dict(), 'not the same config; give all processes the same command')
+  workdir = Path(workdir)
+  processes.once(lambda: str(open_workdir(workdir)))
   with lock(workdir):
     environment = records.environment(mesh)
     _describe(c, workdir, tree, environment)
     data = data_spec(c)
     folder = stages.data_folder(workdir, data._asdict())
-    folder.parent.mkdir(exist_ok=True)
-    tasks.prepare(data, folder, lambda line: print(line, flush=True))
-    _note_lengths(c, batches.load(folder))
+
+    def prepare() -> None:
+      folder.parent.mkdir(exist_ok=True)
+      tasks.prepare(data, folder, lambda line: print(line, flush=True))
+      batches.write_tallies(folder)
+      _note_lengths(c, batches.load(folder))
+
+    processes.once(prepare)
     setting = stages.Setting(
-      workdir, mesh, c.sft.microbatches, c.checkpoint_seconds, environment, lambda part, words: None
+      workdir,
+      mesh,
+      Mechanics(**c.mechanics),
+      c.checkpoint_seconds,
+      environment,
+      lambda part, words: None,
     )
-    todo = [stage for stage in tree if stages.done(workdir, stage.id) is None]
-    local.launch(setting, tree, plan.seconds(todo, plan.matmul_peak()))
+    done = processes.once(lambda: [s.id for s in tree if stages.done(workdir, s.id) is not None])
+    todo = [stage for stage in tree if stage.id not in done]
+    local.launch(setting, todo, plan.seconds(todo, plan.matmul_peak()))
   return workdir
 
 

@@ -1,6 +1,6 @@
 """The train step: one pure function of (state, batch, learning rate), for every loss.
 
-Axes: B rows, T tokens, M microbatches.
+Axes: B rows, T tokens, M microbatches, D model width, V vocabulary.
 """
 
 import functools
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from scaling import sharding
 from scaling.model import transformer
+from scaling.model.transformer import Mechanics
 
 
 class OptimizerConfig(NamedTuple):
@@ -23,6 +24,7 @@ class OptimizerConfig(NamedTuple):
   b2: float
   weight_decay: float
   clip_norm: float
+  z_loss: float = 0.0  # weight of (log Z)^2 of every counted token (2204.02311), beside any loss
 
 
 class TrainState(NamedTuple):
@@ -30,7 +32,7 @@ class TrainState(NamedTuple):
 
   step: jax.Array
   params: dict
-  opt_state: optax.OptState
+  opt_state: optax.OptState  # of what is trained: all parameters, or the adapters alone
 
 
 def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -44,6 +46,34 @@ def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     optax.scale_by_adam(config.b1, config.b2),
     optax.add_decayed_weights(config.weight_decay, matrices),
   )
+
+
+def split(cfg: transformer.ModelConfig, params: dict) -> tuple[dict, dict]:
+  """(trained, frozen): all and nothing, or, where the model has adapters, those and the rest."""
+  if not cfg.lora_rank:
+    return params, {}
+  blocks = params['blocks']
+  adapters = {f'{name}_{half}' for name in transformer.adapted(cfg) for half in 'ab'}
+  rest = {name: x for name, x in blocks.items() if name not in adapters}
+  return {'blocks': {name: blocks[name] for name in sorted(adapters)}}, params | {'blocks': rest}
+
+
+def join(trained: dict, frozen: dict) -> dict:
+  """The parameters that `split` took apart."""
+  blocks = trained['blocks'] | frozen.get('blocks', {})
+  return trained | frozen | {'blocks': blocks}
+
+
+def rate_multipliers(cfg: transformer.ModelConfig, trained: dict) -> dict:
+  """What each parameter's learning rate is multiplied by: 1, or, under muP, mup_base / D for the
+  matrices of the blocks whose rows grow with the width (2203.03466, table 8, Adam)."""
+
+  def of(path, _):
+    name = path[-1].key
+    hidden = path[0].key == 'blocks' and name.startswith('w') and not name.endswith('_b')
+    return cfg.mup_base / cfg.d_model if cfg.mup_base and hidden else 1.0
+
+  return jax.tree_util.tree_map_with_path(of, trained)
 
 
 def learning_rate(step: int, peak: float, warmup: int, end: int | None, decay: int) -> float:
@@ -62,7 +92,7 @@ def make_init(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) ->
 
   def init(key):
     params = transformer.init(cfg, key)
-    return TrainState(jnp.int32(0), params, optimizer(opt).init(params))
+    return TrainState(jnp.int32(0), params, optimizer(opt).init(split(cfg, params)[0]))
 
   abstract = jax.eval_shape(init, jax.random.key(0))
   return jax.jit(init, out_shardings=sharding.shardings(mesh, abstract))
@@ -75,30 +105,78 @@ def layout(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Tr
 
 
 @functools.lru_cache
+def form(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> TrainState:
+  """The shape, dtype and sharding of every array of a TrainState, as a restore wants them."""
+  shapes = jax.eval_shape(make_init(cfg, opt, mesh), jax.random.key(0))
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    shapes,
+    layout(cfg, opt, mesh),
+  )
+
+
+@functools.lru_cache
 def make_restart(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Callable:
-  """A jitted `restart(params) -> TrainState`: a fresh optimiser and step 0; how a stage begins."""
-  return jax.jit(
-    lambda params: TrainState(jnp.int32(0), params, optimizer(opt).init(params)),
-    out_shardings=layout(cfg, opt, mesh),
-    donate_argnums=0,
-  )
+  """A jitted `restart(params, key) -> TrainState`: a fresh optimiser and step 0; how a stage begins.
 
-
-def token_logprobs(cfg, params, batch, temperature=1.0):
-  """Log-probability and entropy of each token's own distribution, float32 [B, T], nats.
-
-  Column t is about token t given those before it; column 0 has none before it and is 0.
-  The logits are divided by `temperature` first, as the sampler does.
+  params are donated. Where the model has adapters and the parameters have none, fresh ones are
+  drawn from the key.
   """
-  logits, _ = transformer.apply(
-    cfg, params, batch['tokens'], batch['positions'], batch['segment_ids']
+
+  def restart(params, key):
+    if cfg.lora_rank and 'wq_a' not in params['blocks']:
+      params = join(split(cfg, transformer.init(cfg, key))[0], params)
+    return TrainState(jnp.int32(0), params, optimizer(opt).init(split(cfg, params)[0]))
+
+  return jax.jit(restart, out_shardings=layout(cfg, opt, mesh), donate_argnums=0)
+
+
+class TokenStats(NamedTuple):
+  """Of each token's own distribution, float32 [B, T], nats. Column t is about token t given those
+  before it; column 0 has none before it and is 0."""
+
+  logp: jax.Array  # log-probability of the token
+  entropy: jax.Array
+  log_z: jax.Array  # log of the softmax's denominator
+
+
+def token_stats(
+  cfg: transformer.ModelConfig,
+  params: dict,
+  batch: dict,
+  temperature=1.0,
+  how: Mechanics = Mechanics(),
+  mesh: Mesh | None = None,
+) -> TokenStats:
+  """TokenStats of a batch. The logits are divided by `temperature` first, as the sampler does.
+
+  With how.loss_chunk = c the logits of c columns are held at a time, here and in the backward pass,
+  which computes them again. Columns t, t + T / c, … go together, so that each shard of a row that
+  is split over the mesh has its part in every chunk.
+  """
+  x, _ = transformer.hidden(
+    cfg, params, batch['tokens'], batch['positions'], batch['segment_ids'], how=how, mesh=mesh
   )
-  scaled = logits[:, :-1] / temperature
-  log_z = jax.nn.logsumexp(scaled, axis=-1)
-  chosen = jnp.take_along_axis(scaled, batch['tokens'][:, 1:, None], axis=-1)[..., 0]
-  entropy = log_z - jnp.sum(jax.nn.softmax(scaled) * scaled, axis=-1)
-  after = lambda x: jnp.pad(x, ((0, 0), (1, 0)))
-  return after(chosen - log_z), after(entropy)
+  target = jnp.roll(batch['tokens'], -1, axis=1)  # the last column is about nothing, and dropped
+
+  def stats(x, target):
+    logits = sharding.constrain(mesh, transformer.unembed(cfg, params, x), 'logits') / temperature
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.where(jnp.arange(logits.shape[-1]) == target[..., None], logits, 0).sum(-1)
+    entropy = log_z - jnp.sum(jnp.exp(logits - log_z[..., None]) * logits, axis=-1)
+    return TokenStats(chosen - log_z, entropy, log_z)
+
+  B, T = target.shape
+  c = how.loss_chunk
+  if c == 0 or c >= T:
+    found = stats(x, target)
+  else:
+    n = -(-T // c)
+    spare = lambda y: jnp.pad(y, ((0, 0), (0, n * c - T)) + ((0, 0),) * (y.ndim - 2))
+    cut = lambda y: jnp.moveaxis(spare(y).reshape(B, c, n, *y.shape[2:]), 2, 0)
+    found = jax.lax.map(jax.checkpoint(lambda part: stats(*part)), (cut(x), cut(target)))
+    found = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2).reshape(B, n * c)[:, :T], found)
+  return jax.tree.map(lambda y: jnp.pad(y[:, :-1], ((0, 0), (1, 0))), found)
 
 
 @functools.lru_cache
@@ -108,57 +186,70 @@ def make_train_step(
   options: tuple | None,
   opt: OptimizerConfig,
   mesh: Mesh,
-  microbatches: int = 1,
+  how: Mechanics = Mechanics(),
 ) -> Callable:
   """A jitted `step(state, batch, learning_rate, temperature) -> (state, metrics)`, state donated.
 
   batch: arrays [B, T]: tokens, positions, segment_ids, weights (summing to one over the batch) and
   what the loss reads. With M microbatches the gradients of B / M rows at a time are added up: the
-  same sum. metrics, float32: loss, entropy, grad_norm (before the clip), and the loss's own.
+  same sum. metrics, float32: loss (without the z-loss), grad_norm (before the clip), and the loss's
+  own.
   """
 
-  def objective(params, batch, temperature):
-    logp, entropy = token_logprobs(cfg, params, batch, temperature)
-    per_token, watched = loss(logp, batch, options)
+  def objective(trained, frozen, batch, temperature):
+    params = join(trained, frozen)
+    stats = token_stats(cfg, params, batch, temperature, how, mesh)
+    per_token, watched = loss(stats, batch, options)
     total = lambda x: jnp.sum(batch['weights'] * x)
-    watched = jax.tree.map(total, {'entropy': entropy, **watched})
-    return total(per_token), jax.lax.stop_gradient(watched)
+    value = total(per_token)
+    watched = jax.lax.stop_gradient({'loss': value, **jax.tree.map(total, watched)})
+    return value + opt.z_loss * total(stats.log_z**2) if opt.z_loss else value, watched
+
+  gradient = jax.grad(objective, has_aux=True)
+  state_layout = layout(cfg, opt, mesh)
+  grad_layout = split(cfg, state_layout.params)[0]
 
   def step(state, batch, rate, temperature):
-    gradient = jax.value_and_grad(objective, has_aux=True)
-    if microbatches == 1:
-      (value, watched), grads = gradient(state.params, batch, temperature)
+    trained, frozen = split(cfg, state.params)
+
+    def of(part):
+      grads, watched = gradient(trained, frozen, part, temperature)
+      return jax.lax.with_sharding_constraint(grads, grad_layout), watched
+
+    if how.microbatches == 1:
+      grads, watched = of(batch)
     else:
-      split = lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
-
-      def accumulate(total, part):
-        return jax.tree.map(jnp.add, total, gradient(state.params, part, temperature)), None
-
-      shapes = jax.eval_shape(gradient, state.params, batch, temperature)
-      zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-      ((value, watched), grads), _ = jax.lax.scan(accumulate, zeros, jax.tree.map(split, batch))
-    direction, opt_state = optimizer(opt).update(grads, state.opt_state, state.params)
-    params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
-    metrics = {'loss': value, 'grad_norm': optax.tree.norm(grads), **watched}
-    return TrainState(state.step + 1, params, opt_state), metrics
+      parts = jax.tree.map(
+        lambda x: x.reshape(-1, how.microbatches, *x.shape[1:]).swapaxes(0, 1), batch
+      )
+      zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, batch))
+      accumulate = lambda total, part: (jax.tree.map(jnp.add, total, of(part)), None)
+      (grads, watched), _ = jax.lax.scan(accumulate, zeros, parts)
+    direction, opt_state = optimizer(opt).update(grads, state.opt_state, trained)
+    moved = jax.tree.map(
+      lambda p, d, multiplier: p - rate * multiplier * d,
+      trained,
+      direction,
+      rate_multipliers(cfg, trained),
+    )
+    metrics = watched | {'grad_norm': optax.tree.norm(grads)}
+    return TrainState(state.step + 1, join(moved, frozen), opt_state), metrics
 
   none = sharding.replicated(mesh)
-  state_layout = layout(cfg, opt, mesh)
   return jax.jit(
     step,
-    in_shardings=(state_layout, sharding.rows(mesh), none, none),
+    in_shardings=(state_layout, sharding.batch(mesh), none, none),
     out_shardings=(state_layout, none),
     donate_argnums=0,
   )
 
 
 @functools.lru_cache
-def make_score(cfg: transformer.ModelConfig, mesh: Mesh) -> Callable:
-  """A jitted `score(params, batch, temperature) -> (logp, entropy)` [B, T]: no gradient."""
-  params = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  rows = sharding.rows(mesh)
+def make_score(cfg: transformer.ModelConfig, mesh: Mesh, how: Mechanics = Mechanics()) -> Callable:
+  """A jitted `score(params, batch, temperature) -> log-probabilities` [B, T]: no gradient."""
+  rows = sharding.batch(mesh)
   return jax.jit(
-    functools.partial(token_logprobs, cfg),
-    in_shardings=(sharding.shardings(mesh, params), rows, sharding.replicated(mesh)),
+    lambda params, batch, temperature: token_stats(cfg, params, batch, temperature, how, mesh).logp,
+    in_shardings=(sharding.shardings(mesh, transformer.form(cfg)), rows, sharding.replicated(mesh)),
     out_shardings=rows,
   )

@@ -23,10 +23,11 @@ CONFIGS = {
 configs = pytest.mark.parametrize('cfg', CONFIGS.values(), ids=CONFIGS.keys())
 
 
-def dot_flops(lowered) -> int:
-  """2 x result elements x contracted elements over every dot_general run by a loopless program."""
+def dot_flops(lowered, loops: int = 0) -> int:
+  """2 x result elements x contracted elements over every dot_general of a program; the body of each
+  of its `loops` counts once."""
   text = lowered.as_text()
-  assert 'stablehlo.while' not in text  # its body would be counted once
+  assert text.count('stablehlo.while') == loops
   functions = dict(re.findall(r'func\.func \w+ @(\w+)\((.*?\n)  }\n', text, re.DOTALL))
   dims = lambda s: [int(d) for d in s.split('x')]
 
@@ -42,17 +43,14 @@ def dot_flops(lowered) -> int:
       2 * math.prod(dims(result)) * math.prod(dims(left)[int(d)] for d in contracted.split(','))
       for contracted, left, result in dots
     )
-    return own + sum(map(run, re.findall(r' call @(\w+)', functions[name])))
+    return own + sum(map(run, re.findall(r'\bcall @(\w+)', functions[name])))
 
   return run('main')
 
 
-@pytest.fixture
-def unrolled(monkeypatch):
-  """The steps with all layers unrolled, so that no loop hides a dot."""
-  whole = lambda cfg, *args, **kw: apply(cfg, *args, unroll=cfg.n_layers, **kw)
-  apply = transformer.apply
-  monkeypatch.setattr(transformer, 'apply', whole)
+def unrolled(cfg, **how):
+  """Mechanics with all layers unrolled, so that no loop hides a dot."""
+  return transformer.Mechanics(unroll=cfg.n_layers, **how)
 
 
 def abstract_params(cfg):
@@ -75,22 +73,45 @@ def test_parameters_are_those_of_the_model(cfg):
   assert counted.total == size(params)
 
 
-@configs
-def test_train_step_executes_what_xla_is_given(cfg, unrolled):
-  B, T = 4, 10
+def lowered_train_step(cfg, B, T, **how):
   opt = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0)
   mesh = sharding.make_mesh()
   state = jax.eval_shape(train_step.make_init(cfg, opt, mesh), jax.random.key(0))
   make = train_step.make_train_step.__wrapped__  # a step of its own, not the cached one
-  step = make(cfg, losses.cross_entropy, None, opt, mesh)
-  seen = dot_flops(step.lower(state, batch_of(B, T), 1e-3, 1.0))
-  assert compute.total(compute.train(cfg, 0, 0, B, T), 'executed') == seen
+  step = make(cfg, losses.cross_entropy, None, opt, mesh, unrolled(cfg, **how))
+  return step.lower(state, batch_of(B, T), 1e-3, 1.0)
 
 
 @configs
-def test_score_executes_what_xla_is_given(cfg, unrolled):
+def test_train_step_executes_what_xla_is_given(cfg):
   B, T = 4, 10
-  score = train_step.make_score.__wrapped__(cfg, sharding.make_mesh())
+  seen = dot_flops(lowered_train_step(cfg, B, T))
+  assert compute.total(compute.train(cfg, 0, 0, B, T), 'executed') == seen
+
+
+@pytest.mark.parametrize('remat', ['dots', 'block'])
+@configs
+def test_rematerialisation_executes_what_xla_is_given(cfg, remat):
+  B, T = 4, 10
+  seen = dot_flops(lowered_train_step(cfg, B, T, remat=remat))
+  ledger = compute.train(cfg, 0, 0, B, T, remat)
+  assert compute.total(ledger, 'executed') == seen
+  assert compute.train(cfg, 9, 20, B, T, remat)['model'] == compute.train(cfg, 9, 20, B, T)['model']
+
+
+def test_a_chunked_loss_executes_its_logits_once_more():
+  """The loop's body is in the program once: multiply what it adds by the number of chunks."""
+  cfg, B, T, chunk = CONFIGS['grouped'], 4, 10, 5
+  seen = dot_flops(lowered_train_step(cfg, B, T, loss_chunk=chunk), loops=2)
+  logits = 2 * B * chunk * cfg.d_model * cfg.padded_vocab
+  every_chunk = seen + (T // chunk - 1) * 4 * logits  # forward, forward again, two gradients
+  assert compute.total(compute.train(cfg, 0, 0, B, T, 'none', chunk), 'executed') == every_chunk
+
+
+@configs
+def test_score_executes_what_xla_is_given(cfg):
+  B, T = 4, 10
+  score = train_step.make_score.__wrapped__(cfg, sharding.make_mesh(), unrolled(cfg))
   lowered = score.lower(abstract_params(cfg), batch_of(B, T), 1.0)
   executed = compute.score(cfg, 0, 0, B, T)['executed']
   assert executed['reference'] == compute.total({'executed': executed}, 'executed')
@@ -98,27 +119,29 @@ def test_score_executes_what_xla_is_given(cfg, unrolled):
 
 
 @configs
-def test_sampler_executes_what_xla_is_given(cfg, unrolled):
+def test_sampler_executes_what_xla_is_given(cfg):
   P, n, S, T = 3, 2, 7, 5
   prompts, lengths = jnp.ones((P, S), jnp.int32), jnp.full(P, S)
   params = abstract_params(cfg)
-  prefill = jax.jit(functools.partial(sample_step.prefill, cfg), static_argnums=(3, 4))
+  prefill = jax.jit(
+    functools.partial(sample_step.prefill, cfg, how=unrolled(cfg)), static_argnums=(3, 4)
+  )
   seen_prefill = dot_flops(prefill.lower(params, prompts, lengths, n, T))
   state = jax.eval_shape(lambda p: sample_step.prefill(cfg, p, prompts, lengths, n, T), params)
-  decode = jax.jit(functools.partial(sample_step.decode, cfg))
+  decode = jax.jit(functools.partial(sample_step.decode, cfg, how=unrolled(cfg)))
   steps = 3
   executed = compute.generate(cfg, lengths, np.full((P, n), 4), S, T, steps)['executed']
   assert executed['prefill'] == seen_prefill
   assert executed['decode'] == steps * dot_flops(decode.lower(params, state))
 
 
-def test_forward_agrees_with_xlas_own_estimate(unrolled):
+def test_forward_agrees_with_xlas_own_estimate():
   """XLA's estimate counts elementwise work and softmax too: above ours, by a fifth at this size."""
   cfg = transformer.ModelConfig(
     vocab_size=64, d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=192
   )
   B, T = 2, 32
-  forward = jax.jit(functools.partial(transformer.apply, cfg))
+  forward = jax.jit(functools.partial(transformer.apply, cfg, how=unrolled(cfg)))
   ints = jax.ShapeDtypeStruct((B, T), jnp.int32)
   estimate = forward.lower(abstract_params(cfg), ints, ints, ints).compile().cost_analysis()
   ours = compute.forward_flops(cfg, B * T, B * T * T, B * T)

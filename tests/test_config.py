@@ -67,8 +67,8 @@ CASES = [
   ('sft.learning_rate', None, 'config.sft.learning_rate is None: it must be a finite number'),
   ('sft.warmup_steps', -1, 'config.sft.warmup_steps'),
   ('sft.decay', 0.0, 'config.sft.decay'),
-  ('sft.microbatches', 0, 'config.sft.microbatches'),
-  ('sft.microbatches', 7, 'does not divide config.sft.rows'),
+  ('mechanics.microbatches', 0, 'config.mechanics.microbatches'),
+  ('mechanics.microbatches', 7, 'does not divide config.sft.rows'),
   ('rl.updates', (2,), 'config.rl.sizes'),
   ('rl.updates', (0, 2), r'config.rl.updates is \(0, 2\): it must be at least 1'),
   ('rl.updates', (2, 2), 'config.rl.updates has a value twice'),
@@ -100,6 +100,20 @@ CASES = [
   ('mesh.fsdp', -1, 'config.mesh.fsdp'),
   ('mesh.tensor', 0, 'config.mesh.tensor is 0'),
   ('mesh.tensor', None, 'config.mesh.tensor is None: it must be a whole number'),
+  ('init_tokens', (1e9,), 'config.init_tokens is set and config.init_from is not'),
+  ('init_tokens', ('1e9',), 'config.init_tokens has .1e9.: each of its values must be a finite'),
+  ('init_tokens', (0.0,), r'config.init_tokens is \(0.0,\): it must be more than 0'),
+  ('init_from', 'models/qwen', "'models/qwen', one folder for 2 sizes: put {size} where"),
+  ('mesh.sequence', 0, 'config.mesh.sequence is 0'),
+  ('mechanics.attention', 'flash', "config.mechanics.attention is 'flash': one of 'auto', 'plain'"),
+  ('mechanics.remat', 'all', "config.mechanics.remat is 'all': one of 'none', 'dots', 'block'"),
+  ('mechanics.loss_chunk', -1, 'config.mechanics.loss_chunk is -1'),
+  ('model.vocab_multiple', 0, 'config.model.vocab_multiple is 0'),
+  ('model.mup_base', -1, 'config.model.mup_base is -1'),
+  ('model.mup_base', 64, 'set config.optimizer.width_exponent=0 with it'),
+  ('lora.rank', -1, 'config.lora.rank is -1'),
+  ('lora.alpha', 0.0, 'config.lora.alpha is 0.0'),
+  ('optimizer.z_loss', -0.1, 'config.optimizer.z_loss'),
   ('checkpoint_seconds', 0.0, 'config.checkpoint_seconds'),
 ]
 
@@ -140,7 +154,8 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   ranged = [key for *_, keys in config.RANGES for key in keys.split()]
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
-  assert set(ranged) == numbers - {'optimizer.width_exponent'} | {'seeds', 'rl.updates'}
+  others = {'seeds', 'rl.updates', 'init_tokens', 'model.rope_theta'}  # the last is None, or a number
+  assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
   assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
 
 

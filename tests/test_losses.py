@@ -12,11 +12,16 @@ from scaling import losses, sample_step, sharding, train_step
 from scaling.model import transformer
 
 
+def stats_of(logp):
+  zero = jnp.zeros_like(logp)
+  return train_step.TokenStats(logp, zero, zero)
+
+
 def test_cross_entropy_is_optaxs():
   rng = np.random.default_rng(0)
   logits, labels = rng.normal(size=(3, 5, 7)).astype(np.float32), rng.integers(0, 7, (3, 5))
   logp = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1)[..., 0]
-  per_token, watched = losses.cross_entropy(logp, {}, None)
+  per_token, watched = losses.cross_entropy(stats_of(logp), {}, None)
   expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   np.testing.assert_allclose(per_token, expected, rtol=1e-5)
   assert watched == {}
@@ -38,7 +43,7 @@ def test_grpo_by_hand(ratio, advantage, surrogate, slope, clipped):
   options = losses.GrpoOptions(clip_low=0.2, clip_high=0.3)
   old = jnp.full((1, 1), -1.2)
   batch = {'advantages': jnp.full((1, 1), advantage), 'old_logp': old}
-  loss = lambda logp: losses.grpo(logp, batch, options)
+  loss = lambda logp: losses.grpo(stats_of(logp), batch, options)
   logp = old + np.log(ratio)
   per_token, watched = loss(logp)
   np.testing.assert_allclose(per_token, -surrogate, rtol=1e-5)
@@ -52,12 +57,12 @@ def test_the_kl_penalty_is_k3_by_hand():
   logp = jnp.log(jnp.array([[0.5, 0.25, 0.5]]))
   reference = jnp.log(jnp.array([[0.5, 0.5, 0.25]]))
   batch = {'advantages': jnp.zeros((1, 3)), 'old_logp': logp, 'reference_logp': reference}
-  per_token, watched = losses.grpo(logp, batch, losses.GrpoOptions(kl_coef=0.1))
+  per_token, watched = losses.grpo(stats_of(logp), batch, losses.GrpoOptions(kl_coef=0.1))
   k3 = [[0, 2 - np.log(2) - 1, 0.5 + np.log(2) - 1]]
   np.testing.assert_allclose(watched['kl'], k3, atol=1e-6)
   np.testing.assert_allclose(per_token, 0.1 * np.array(k3), atol=1e-7)
   del batch['reference_logp']  # not read where it has no weight
-  assert 'kl' not in losses.grpo(logp, batch, losses.GrpoOptions())[1]
+  assert 'kl' not in losses.grpo(stats_of(logp), batch, losses.GrpoOptions())[1]
 
 
 def test_group_advantages_by_hand():
@@ -132,7 +137,7 @@ def scored(temperature=TEMPERATURE, **changed):
   """The learner's own scoring pass over the responses, 0 elsewhere."""
   params, batch, _, mask = rollout()
   score = train_step.make_score(CFG, sharding.make_mesh())
-  return np.asarray(score(params, batch | changed, temperature)[0]) * mask
+  return np.asarray(score(params, batch | changed, temperature)) * mask
 
 
 def test_the_importance_ratio_is_one_at_the_first_update():

@@ -135,7 +135,7 @@ def test_the_learners_scoring_pass_agrees_with_the_sampler():
   batch = {'tokens': rows, 'positions': place, 'segment_ids': real}
   score = train_step.make_score(CFG, sharding.make_mesh())
   for temperature, reported in [(1.0, drawn.logprobs), (TEMPERATURE, drawn.sampler_logprobs)]:
-    logp = of_responses(score(params(), batch, temperature)[0])
+    logp = of_responses(score(params(), batch, temperature))
     assert np.abs(logp - reported)[live(drawn)].max() < 1e-4
 
 

@@ -21,6 +21,7 @@ CFG = transformer.ModelConfig(
   qk_norm=True,
   qkv_bias=True,
   tied_embeddings=False,
+  lora_rank=2,
 )
 OPT = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0)
 
@@ -41,7 +42,10 @@ def test_every_large_parameter_is_split_over_fsdp_and_tensor():
   for name, layout in (placed := sharding.shardings(mesh, params))['blocks'].items():
     shape = params['blocks'][name].shape
     ways = math.prod(shape) / math.prod(layout.shard_shape(shape))
-    assert ways == (4 if name.startswith('w') else 2 if name.startswith('b') else 1), name
+    split = (
+      1 if name.endswith('norm') else 2 if name.endswith(('_a', '_b')) or name[0] == 'b' else 4
+    )
+    assert ways == split, name
     assert layout.shard_shape(shape)[0] == CFG.n_layers
   assert placed['embed'].shard_shape((16, 16)) == (8, 8)
   assert placed['unembed'].shard_shape((16, 16)) == (8, 8)
@@ -51,7 +55,7 @@ def test_the_optimisers_moments_lie_where_their_parameters_lie():
   mesh = sharding.make_mesh(fsdp=4, tensor=2)
   layout = train_step.layout(CFG, OPT, mesh)
   adam = layout.opt_state[1]
-  assert layout.params == adam.mu == adam.nu
+  assert train_step.split(CFG, layout.params)[0] == adam.mu == adam.nu
   assert layout.step == adam.count == sharding.replicated(mesh)
 
 
@@ -64,7 +68,9 @@ def test_rows_are_split_over_data_and_fsdp():
 
 
 def test_a_mesh_larger_than_the_machine_is_refused():
-  with pytest.raises(BadInput, match=r'^mesh: data=4 x fsdp=2 x tensor=2 needs 16 devices'):
+  with pytest.raises(
+    BadInput, match=r'^mesh: data=4 x fsdp=2 x tensor=2 x sequence=1 needs 16 devices'
+  ):
     sharding.make_mesh(data=4, fsdp=2, tensor=2)
 
 

@@ -20,8 +20,8 @@ from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 
-# Kills itself, the hard way, at the moment named: before the checkpoint of (kind, step), after its
-# curve is written and before its state is, or before a bank's shard of that number.
+# Kills itself, the hard way, at the moment named: before the checkpoint of (kind, step), between its
+# curve and its state, while its state is being written, or before a bank's shard of that number.
 KILLED = """
 import os, signal, sys
 from scaling import bank, checkpoint, study
@@ -30,13 +30,15 @@ from tests import tiny
 workdir, when, kind, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 save, write, checkpoint_save = stages.save, bank.write, checkpoint.save
-def save_or_die(setting, stage, state, meta, curve):
-  here = stage.kind == kind and int(state.step) == number
+def save_or_die(out, state, meta, curve):
+  here = out.stage.kind == kind and int(state.step) == number
   if here and when == 'before':
     die()
   if here and when == 'between':
     checkpoint.save = lambda *a: die()
-  save(setting, stage, state, meta, curve)
+  save(out, state, meta, curve)
+  if here and when == 'within':
+    die()
 def write_or_die(*args):
   write_or_die.count += 1
   if kind == 'bank' and write_or_die.count == number:
@@ -104,8 +106,10 @@ def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
   _run(whole, cache, checkpoint_seconds=1e9)
   _run(cut, cache, 'before', 'sft', 3)
   _run(cut, cache, 'between', 'sft', 5)
+  _run(cut, cache, 'within', 'sft', 8)
   _run(cut, cache, 'before', 'rl', 2)
   _run(cut, cache, 'between', 'rl', 4)
+  _run(cut, cache, 'within', 'rl', 6)
   _run(cut, cache, 'before', 'bank', 2)
   _run(cut, cache)
   tree = study.expand(tiny.get_config())
@@ -135,7 +139,7 @@ def test_a_branch_shares_its_trunk_and_a_longer_sweep_the_shorter():
 
 def test_the_name_of_a_stage_follows_the_recipe_and_not_the_mechanics():
   base, mechanics, recipe = tiny.get_config(), tiny.get_config(), tiny.get_config()
-  mechanics.mesh.data, mechanics.sft.microbatches, mechanics.checkpoint_seconds = 8, 2, 1.0
+  mechanics.mesh.data, mechanics.mechanics.microbatches, mechanics.checkpoint_seconds = 8, 2, 1.0
   recipe.sft.learning_rate = 1e-3
   ids = lambda c: [s.id for s in study.expand(c)]
   assert ids(base) == ids(mechanics)

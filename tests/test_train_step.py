@@ -1,6 +1,10 @@
 """The train step: its numbers on any mesh, its parts one by one, and its schedule."""
 
+import dataclasses
 import functools
+import itertools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +13,13 @@ import pytest
 
 from scaling import losses, sharding, train_step
 from scaling.model import transformer
+from scaling.model.transformer import Mechanics
 
 CFG = transformer.ModelConfig(
-  vocab_size=16, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=32, qk_norm=True
-)
-B, T = 16, 12
+  vocab_size=13, d_model=16, n_layers=2, n_heads=8, n_kv_heads=8, head_dim=4, d_ff=32, qk_norm=True,
+  vocab_multiple=8,
+)  # fmt: skip
+B, T = 16, 16
 B1 = 0.9
 OPT = train_step.OptimizerConfig(b1=B1, b2=0.95, weight_decay=0.1, clip_norm=1e9)  # never clips
 
@@ -31,8 +37,8 @@ def initial_params():
 
 def batch():
   rng = np.random.default_rng(0)
-  segment_ids = np.tile(np.repeat([1, 2, 0], [5, 4, 3]), (B, 1)).astype(np.int32)
-  positions = np.tile(np.r_[:5, :4, :3], (B, 1)).astype(np.int32)
+  segment_ids = np.tile(np.repeat([1, 2, 0], [7, 6, 3]), (B, 1)).astype(np.int32)
+  positions = np.tile(np.r_[:7, :6, :3], (B, 1)).astype(np.int32)
   mask = (segment_ids > 0) & (positions > 0) & (rng.random((B, T)) < 0.7)
   return {
     'tokens': rng.integers(0, CFG.vocab_size, (B, T), dtype=np.int32),
@@ -43,7 +49,7 @@ def batch():
 
 
 def batch_on(mesh, **changed):
-  return jax.device_put(batch() | changed, sharding.rows(mesh))
+  return jax.device_put(batch() | changed, sharding.batch(mesh))
 
 
 def fresh_state(mesh):
@@ -52,15 +58,15 @@ def fresh_state(mesh):
   return jax.device_put(state._replace(params=initial_params()), train_step.layout(CFG, OPT, mesh))
 
 
-def step_on(mesh, microbatches=1):
-  return train_step.make_train_step(CFG, losses.cross_entropy, None, OPT, mesh, microbatches)
+def step_on(mesh, how=Mechanics(), opt=OPT):
+  return train_step.make_train_step(CFG, losses.cross_entropy, None, opt, mesh, how)
 
 
 @functools.lru_cache
-def one_step(data=1, fsdp=1, tensor=1, microbatches=1):
+def one_step(how=Mechanics(), opt=OPT, **axes):
   """(state, metrics) after one step from the same parameters on the same batch, as NumPy."""
-  mesh = sharding.make_mesh(data, fsdp, tensor)
-  step = step_on(mesh, microbatches)
+  mesh = sharding.make_mesh(**axes)
+  step = step_on(mesh, how, opt)
   return jax.tree.map(np.asarray, step(fresh_state(mesh), batch_on(mesh), 1e-3, 1.0))
 
 
@@ -85,41 +91,180 @@ def test_the_gradient_is_that_of_the_mean_cross_entropy():
     )
     logp = jax.nn.log_softmax(logits)[:, :-1]
     chosen = jnp.take_along_axis(logp, data['tokens'][:, 1:, None], -1)[..., 0]
-    entropy = -jnp.sum(jnp.exp(logp) * logp, -1)
-    weights = data['weights'][:, 1:]
-    return -jnp.sum(weights * chosen), jnp.sum(weights * entropy)
+    return -jnp.sum(data['weights'][:, 1:] * chosen)
 
-  (loss, entropy), grads = jax.tree.map(
-    np.asarray, jax.jit(jax.value_and_grad(objective, has_aux=True))(initial_params())
-  )
+  loss, grads = jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(objective))(initial_params()))
   state, metrics = one_step()
   assert metrics['loss'] == pytest.approx(loss, rel=1e-6)
-  assert metrics['entropy'] == pytest.approx(entropy, rel=1e-6)
   assert_close(gradients(state), grads, 1e-5)
   norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))
   assert metrics['grad_norm'] == pytest.approx(norm, rel=1e-5)
 
 
+MESHES = [  # every way to split 8 devices over the four axes
+  dict(data=d, fsdp=f, tensor=t, sequence=s)
+  for d, f, t, s in itertools.product((1, 2, 4, 8), repeat=4)
+  if d * f * t * s == 8
+]
+
+
+def assert_same_step(got, expected):
+  (state, metrics), (want, want_metrics) = got, expected
+  for name, value in want_metrics.items():
+    assert metrics[name] == pytest.approx(value, rel=1e-5), name
+  assert_close(gradients(state), gradients(want), 1e-5)
+  assert_close(state.opt_state[1].nu, want.opt_state[1].nu, 1e-5)
+
+
+@pytest.mark.parametrize('mesh', MESHES, ids=lambda mesh: '-'.join(map(str, mesh.values())))
+def test_the_numbers_do_not_depend_on_the_mesh(mesh):
+  assert_same_step(one_step(**mesh), one_step())
+
+
 @pytest.mark.parametrize(
-  'mesh',
-  [dict(data=8), dict(fsdp=8), dict(tensor=2), dict(data=2, fsdp=2, tensor=2)],
+  'how',
+  [
+    Mechanics(microbatches=4),
+    Mechanics(remat='dots'),
+    Mechanics(remat='block'),
+    Mechanics(loss_chunk=8),
+    Mechanics(loss_chunk=6),  # does not divide the row: the last chunk is padded
+    Mechanics(unroll=2),
+    Mechanics(microbatches=2, remat='block', loss_chunk=8),
+  ],
   ids=str,
 )
-def test_the_numbers_do_not_depend_on_the_mesh(mesh):
-  state, metrics = one_step(**mesh)
-  expected, expected_metrics = one_step()
-  for name, value in expected_metrics.items():
-    assert metrics[name] == pytest.approx(value, rel=1e-5), name
-  assert_close(gradients(state), gradients(expected), 1e-5)
-  assert_close(state.opt_state[1].nu, expected.opt_state[1].nu, 1e-5)
+@pytest.mark.parametrize('mesh', [{}, dict(data=2, fsdp=2, tensor=2)], ids=str)
+def test_the_numbers_do_not_depend_on_the_mechanics(how, mesh):
+  assert_same_step(one_step(how, **mesh), one_step())
 
 
-def test_accumulated_gradients_are_those_of_one_batch():
-  state, metrics = one_step(data=2, fsdp=2, tensor=2, microbatches=4)
-  expected, expected_metrics = one_step()
-  for name, value in expected_metrics.items():
-    assert metrics[name] == pytest.approx(value, rel=1e-5), name
-  assert_close(gradients(state), gradients(expected), 1e-5)
+def test_sgd_ends_at_the_same_parameters_on_every_mesh():
+  """Ten steps by the gradients themselves: Adam's first step makes full steps of noise."""
+
+  def descend(**axes):
+    mesh = sharding.make_mesh(**axes)
+    step, state = step_on(mesh), fresh_state(mesh)
+    for _ in range(10):
+      fresh = jax.tree.map(jnp.zeros_like, state.opt_state)
+      params = jax.tree.map(jnp.copy, state.params)  # the step gives its own away
+      grads = gradients(step(state._replace(opt_state=fresh), batch_on(mesh), 0.0, 1.0)[0])
+      params = jax.tree.map(lambda p, g: p - 0.3 * g, params, grads)
+      state = fresh_state(mesh)._replace(params=params)
+    return jax.tree.map(np.asarray, state.params)
+
+  expected = descend()
+  moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), expected, initial_params())
+  assert min(jax.tree.leaves(moved)) > 1e-3
+  for mesh in (dict(data=8), dict(fsdp=8), dict(tensor=8), dict(sequence=8), MESHES[9]):
+    assert_close(descend(**mesh), expected, 1e-5)
+
+
+def test_a_chunked_loss_never_holds_all_logits():
+  """The largest array of the program, beside the parameters, shrinks with the chunk."""
+  mesh = sharding.make_mesh()
+  wide = dataclasses.replace(CFG, vocab_size=4096)
+  state = jax.eval_shape(train_step.make_init(wide, OPT, mesh), jax.random.key(0))
+  sizes = {}
+  for chunk in (0, 4):
+    step = train_step.make_train_step(
+      wide, losses.cross_entropy, None, OPT, mesh, Mechanics(loss_chunk=chunk)
+    )
+    text = step.lower(state, batch(), 1e-3, 1.0).as_text()
+    shapes = re.findall(r'tensor<((?:\d+x)*4096(?:x\d+)*)xf32>', text)
+    sizes[chunk] = max(math.prod(map(int, shape.split('x'))) for shape in shapes)
+  assert sizes == {0: B * T * 4096, 4: B * 4 * 4096}
+
+
+def test_z_loss_adds_the_gradient_of_the_squared_log_partition():
+  data, weight = batch(), 0.01
+
+  def penalty(params):
+    logits, _ = transformer.apply(
+      CFG, params, data['tokens'], data['positions'], data['segment_ids']
+    )
+    log_z = jnp.log(jnp.sum(jnp.exp(logits[..., : CFG.vocab_size]), -1))[:, :-1]
+    return weight * jnp.sum(data['weights'][:, 1:] * log_z**2)
+
+  extra = jax.jit(jax.grad(penalty))(initial_params())
+  plain, metrics = one_step()
+  state, with_z = one_step(opt=OPT._replace(z_loss=weight))
+  expected = jax.tree.map(jnp.add, gradients(plain), extra)
+  assert_close(gradients(state), jax.tree.map(np.asarray, expected), 1e-5)
+  assert with_z['loss'] == pytest.approx(metrics['loss'], rel=1e-6)  # reported without it
+
+
+def test_adapters_are_trained_and_the_base_is_frozen():
+  cfg = dataclasses.replace(CFG, lora_rank=2)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  base = jax.device_put(initial_params(), train_step.layout(CFG, OPT, mesh).params)
+  state = train_step.make_restart(cfg, OPT, mesh)(base, jax.random.key(3))
+  begun = jax.tree.map(np.asarray, state.params)
+  adapters = set(begun['blocks']) - set(initial_params()['blocks'])
+  assert (
+    set(state.opt_state[1].mu['blocks'])
+    == adapters
+    == set(train_step.split(cfg, begun)[0]['blocks'])
+  )
+  step = train_step.make_train_step(cfg, losses.cross_entropy, None, OPT, mesh)
+  state, metrics = step(state, batch_on(mesh), 1e-2, 1.0)
+
+  def loss(trained):
+    params = train_step.join(trained, train_step.split(cfg, begun)[1])
+    stats = train_step.token_stats(cfg, params, batch())
+    return -jnp.sum(batch()['weights'] * stats.logp)
+
+  value, grads = jax.jit(jax.value_and_grad(loss))(train_step.split(cfg, begun)[0])
+  assert metrics['loss'] == pytest.approx(float(value), rel=1e-5)
+  assert metrics['loss'] == pytest.approx(
+    float(one_step()[1]['loss']), rel=1e-5
+  )  # a fresh one adds 0
+  assert_close(gradients(state), jax.tree.map(np.asarray, grads), 1e-4)
+  after = jax.tree.map(np.asarray, step(state, batch_on(mesh), 1e-2, 1.0)[0].params)
+  for name, x in initial_params().items():
+    if name != 'blocks':
+      np.testing.assert_array_equal(after[name], x)
+  for name, x in initial_params()['blocks'].items():
+    np.testing.assert_array_equal(after['blocks'][name], x)
+  for name in adapters:
+    assert np.abs(after['blocks'][name] - begun['blocks'][name]).max() > 0, name
+
+
+def coordinates(width, mup):
+  """How far a few steps move the logits and the stream, root mean square, at a width."""
+  cfg = transformer.ModelConfig(
+    vocab_size=32, d_model=width, n_layers=2, n_heads=width // 16, n_kv_heads=width // 16,
+    head_dim=16, d_ff=2 * width, tied_embeddings=False, mup_base=32 if mup else 0,
+  )  # fmt: skip
+  mesh, opt = sharding.make_mesh(), OPT._replace(weight_decay=0.0)
+  rng = np.random.default_rng(0)
+  data = batch() | {'tokens': rng.integers(0, 32, (B, T), dtype=np.int32)}
+  view = jax.jit(
+    lambda params: transformer.hidden(cfg, params, *(data[k] for k in ('tokens', 'positions')))[0]
+  )
+  state = train_step.make_init(cfg, opt, mesh)(jax.random.key(0))
+  step = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, mesh)
+  rms = lambda x: float(np.sqrt(np.mean(np.square(x))))
+  logits = lambda params: transformer.unembed(cfg, params, view(params))
+  before = jax.tree.map(jnp.copy, state.params)
+  for _ in range(4):
+    state, _ = step(state, data, 0.003, 1.0)
+  return rms(logits(state.params) - logits(before)), rms(view(state.params) - view(before))
+
+
+def test_mup_keeps_the_size_of_changes_whatever_the_width():
+  """The coordinate check (2203.03466, appendix D), as slopes of log change by log width.
+
+  Under muP the stream's change is level and the logits' does not grow; at small widths it shrinks,
+  by what the readout's initial noise adds to it, as width^-1/2. Without muP both grow.
+  """
+  widths = (32, 64, 128)
+  slopes = lambda mup: np.polyfit(
+    np.log(widths), np.log([coordinates(width, mup) for width in widths]), 1
+  )[0]
+  logits, stream = slopes(True)
+  assert -0.45 < logits < 0.05 and abs(stream) < 0.1
+  assert min(slopes(False)) > 0.2
 
 
 def test_the_step_moves_by_the_rate_and_gives_its_buffers_back():
@@ -173,23 +318,30 @@ def test_the_global_norm_is_clipped_before_adam():
 def test_log_probs_are_of_the_distribution_at_the_temperature():
   data, params = batch(), initial_params()
   score = train_step.make_score(CFG, sharding.make_mesh())
+  jitted_stats = jax.jit(functools.partial(train_step.token_stats, CFG))
   logits, _ = jax.jit(functools.partial(transformer.apply, CFG))(
     params, data['tokens'], data['positions'], data['segment_ids']
   )
   for temperature in (1.0, 0.6):
-    logp, entropy = score(params, data, temperature)
+    logp = score(params, data, temperature)
+    stats = jitted_stats(params, data, temperature)
     every = np.asarray(jax.nn.log_softmax(logits[:, :-1] / temperature))
     chosen = np.take_along_axis(every, data['tokens'][:, 1:, None], -1)[..., 0]
     np.testing.assert_allclose(logp[:, 1:], chosen, atol=1e-5)
-    np.testing.assert_allclose(entropy[:, 1:], -(np.exp(every) * every).sum(-1), atol=1e-5)
-    assert (logp[:, 0] == 0).all() and (entropy[:, 0] == 0).all()
+    np.testing.assert_allclose(stats.logp, logp, atol=1e-6)
+    every = every[..., : CFG.vocab_size]
+    np.testing.assert_allclose(stats.entropy[:, 1:], -(np.exp(every) * every).sum(-1), atol=1e-5)
+    scaled = np.asarray(logits[:, :-1] / temperature, np.float64)[..., : CFG.vocab_size]
+    np.testing.assert_allclose(stats.log_z[:, 1:], np.log(np.exp(scaled).sum(-1)), atol=1e-5)
+    for x in stats:
+      assert (x[:, 0] == 0).all()
 
 
 def test_a_stage_restarts_with_a_fresh_optimiser_and_trains_on_any_mesh():
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   layout = train_step.layout(CFG, OPT, mesh)
   params = jax.device_put(initial_params(), layout.params)
-  state = train_step.make_restart(CFG, OPT, mesh)(params)
+  state = train_step.make_restart(CFG, OPT, mesh)(params, jax.random.key(0))
   state, _ = step_on(mesh)(state, batch_on(mesh), 1e-3, 1.0)
   expected, _ = one_step(data=2, fsdp=2, tensor=2)
   jax.tree.map(np.testing.assert_array_equal, state, expected)

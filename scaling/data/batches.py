@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from scaling.data.vocab import VOCABS, Vocab
+from scaling.data import vocab as vocabs
+from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 
 POOLS = ('sft', 'rl', 'validation', 'test')  # problems; 'pretrain' has rows alone
+TALLY = 'tally.npy'
 PACKED = ('pretrain', 'sft', 'validation')
 LONG_EXAMPLES = ('error', 'drop')  # what becomes of an example longer than a row
 
@@ -27,8 +29,8 @@ class DataSpec(NamedTuple):
 
   task: str  # 'chain_sum(min_terms=3, max_terms=3)' or "jsonl(path='a.jsonl')"
   pretrain_tasks: tuple[str, ...]  # a mixture at equal rates
-  style: str  # 'short': the bare expression; 'full': the task's own question
-  vocab: str  # a name in VOCABS
+  style: str  # 'short': the bare expression; 'full', 'chat': the task's own question
+  vocab: str  # a character vocabulary, bpe(N), or the path of a tokenizer: see vocab.py
   row_tokens: int  # T
   seed: int
   sft: int | None  # problems; None: all that a JSONL file has left (one pool at most)
@@ -70,7 +72,7 @@ class Packed(NamedTuple):
   of every segment is out of the mask.
   """
 
-  tokens: np.ndarray  # uint16
+  tokens: np.ndarray  # uint16, or uint32 where the vocabulary is larger
   positions: np.ndarray  # uint16
   segment_ids: np.ndarray  # uint16
   loss_mask: np.ndarray  # bool
@@ -86,7 +88,9 @@ def load(folder) -> Data:
   return Data(
     folder=folder,
     spec=index['spec'],
-    vocab=VOCABS[index['vocab']['name']],
+    vocab=vocabs.named(
+      index['vocab']['name'], index['spec']['style'] == 'chat', folder / 'tokenizer'
+    ),
     counts=index['counts'],
     max_prompt_tokens=index['max_prompt_tokens'],
     max_response_tokens=index['max_response_tokens'],
@@ -109,9 +113,45 @@ def batch(rows_of: Packed, seed: int, step: int, rows: int) -> dict[str, np.ndar
   Row i of the batch is row number step * B + i of the walk; the walk is one fresh permutation of
   all R rows after another, so every row comes once an epoch and a batch may straddle two.
   """
-  picked = _walk(seed, step * rows, rows, len(rows_of.tokens))
-  wide = {name: np.asarray(array[picked]) for name, array in rows_of._asdict().items()}
+  return read(rows_of, picked(len(rows_of.tokens), seed, step, rows))
+
+
+def picked(total: int, seed: int, step: int, rows: int) -> np.ndarray:
+  """The numbers int64 [B] of the pool's rows in batch `step`, out of `total`."""
+  return _walk(seed, step * rows, rows, total)
+
+
+def read(rows_of: Packed, numbers: np.ndarray) -> dict[str, np.ndarray]:
+  """The rows of these numbers, from disk: arrays of int32 (loss_mask bool)."""
+  wide = {name: np.asarray(array[numbers]) for name, array in rows_of._asdict().items()}
   return {name: x if x.dtype == bool else x.astype(np.int32) for name, x in wide.items()}
+
+
+def tally(folder, pool: str) -> np.ndarray:
+  """Of each row of a pool, int64 [R, 3]: real tokens, the keys that they attend to, counted tokens.
+
+  So that a process which reads a part of a batch knows the sums over all of it. `write_tallies`
+  made it.
+  """
+  return np.load(pathlib.Path(folder) / pool / TALLY)
+
+
+def write_tallies(folder) -> None:
+  """Completes a prepared folder with the `tally` of each of its pools."""
+  for pool in PACKED:
+    path = pathlib.Path(folder) / pool / TALLY
+    if path.parent.is_dir() and not path.exists():
+      rows_of = packed(folder, pool)
+      parts = []
+      for start in range(0, len(rows_of.tokens), 4096):
+        part = read(rows_of, np.arange(start, min(start + 4096, len(rows_of.tokens))))
+        real = part['segment_ids'] > 0
+        keys = np.where(real, part['positions'] + 1, 0)
+        parts.append(np.stack([x.sum(axis=1) for x in (real, keys, part['loss_mask'])], axis=1))
+      scratch = path.with_suffix('.partial')
+      with open(scratch, 'wb') as file:
+        np.save(file, np.concatenate(parts).astype(np.int64))
+      scratch.replace(path)
 
 
 def rl_prompts(seed: int, update: int, count: int, total: int) -> np.ndarray:
@@ -148,7 +188,7 @@ def encode_prompts(
   lengths = np.zeros(len(chosen), np.int32)
   hashes = np.zeros((len(chosen), 2), np.uint32)
   for i, problem in enumerate(chosen):
-    ids = vocab.encode(problem.prompt)
+    ids = vocab.prompt(problem.prompt)
     if len(ids) > width:
       raise BadInput(
         f'problem {problem.id}: its prompt has {len(ids)} tokens and the context has room for '

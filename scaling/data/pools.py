@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from scaling.data import solutions
+from scaling.data import vocab as vocabs
 from scaling.data.batches import LONG_EXAMPLES, POOLS, DataSpec, Problem
 from scaling.data.vocab import VOCABS, Vocab
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
 
 CHUNK = 4096  # reasoning-gym entries drawn from one seed
-STYLES = ('short', 'full')
+STYLES = ('short', 'full', 'chat')  # 'chat': the text of 'full', as a user's message
 JSONL_ARGUMENTS = {'path': str, 'test_path': str, 'keep_marks': bool}
 
 
@@ -87,8 +88,7 @@ def check_spec(spec: DataSpec) -> None:
   """Raises BadInput for a specification that cannot be prepared, before anything is drawn."""
   if spec.style not in STYLES:
     raise BadInput(f'data.style is {spec.style!r}: it must be one of {", ".join(STYLES)}')
-  if spec.vocab not in VOCABS:
-    raise BadInput(f'data.vocab is {spec.vocab!r}: it must be one of {", ".join(VOCABS)}')
+  vocabs.check(spec.vocab, spec.style == 'chat')
   if not 2 <= spec.row_tokens <= 65535:
     raise BadInput(f'data.row_tokens is {spec.row_tokens}: it must be between 2 and 65535')
   if spec.long_examples not in LONG_EXAMPLES:
@@ -136,12 +136,18 @@ def fingerprints(spec: DataSpec) -> dict[str, str]:
       arguments = parse_task(text).arguments
       for path in (arguments[name] for name in ('path', 'test_path') if name in arguments):
         found[path] = hashlib.sha256(_read(path)).hexdigest()
+  if spec.vocab not in VOCABS and vocabs.bpe_size(spec.vocab) is None:
+    from scaling.data import subwords
+
+    for path in subwords.files(spec.vocab):
+      found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
   return found
 
 
-def versions() -> dict:
-  """The version of the generator, which decides what is drawn."""
-  return {'reasoning-gym': importlib.metadata.version('reasoning-gym')}
+def versions(spec: DataSpec) -> dict:
+  """The versions of the packages that decide what is drawn, and which tokens it becomes."""
+  names = ['reasoning-gym'] if spec.vocab in VOCABS else ['reasoning-gym', 'tokenizers']
+  return {name: importlib.metadata.version(name) for name in names}
 
 
 def _arguments(name: str) -> list[str]:
@@ -171,14 +177,13 @@ def _written(arguments: dict) -> str:
 
 def example_tokens(problem: Problem, vocab: Vocab) -> tuple[int, int]:
   """Lengths of the prompt and of the response, its stop token included."""
-  return len(vocab.encode(problem.prompt)), len(vocab.encode(problem.solution)) + 1
+  return len(vocab.prompt(problem.prompt)), len(vocab.encode(problem.solution)) + 1
 
 
-def _fits(spec: DataSpec) -> Callable[[Draft], bool]:
+def _fits(spec: DataSpec, vocab: Vocab | None) -> Callable[[Draft], bool]:
   """Whether a draft may be in a pool; with 'error' each may, and a long one is refused later."""
   if spec.long_examples == 'error':
     return lambda draft: True
-  vocab = VOCABS[spec.vocab]
   return lambda draft: sum(example_tokens(draft.problem, vocab)) <= spec.row_tokens
 
 
@@ -227,7 +232,13 @@ def _plain(entry: dict) -> dict:
 
 
 def _generate(
-  task: Task, spec: DataSpec, pool: str, count: int, taken: set[str], dropped: collections.Counter
+  task: Task,
+  spec: DataSpec,
+  pool: str,
+  count: int,
+  taken: set[str],
+  fits: Callable[[Draft], bool],
+  dropped: collections.Counter,
 ) -> Iterator[Draft]:
   """Yields `count` drafts of new problems that fit, adding their keys to `taken`.
 
@@ -235,7 +246,7 @@ def _generate(
   Distinct problems that do not fit are counted in `dropped`. Raises BadInput when the task has too
   few: nothing new that fits among five times as many draws as there were finds.
   """
-  fits, long = _fits(spec), set()
+  long = set()
   found = stale = chunk = 0
   while found < count:
     dataset = _dataset(task, _number_from(spec.seed, task.name, pool, chunk), CHUNK)
@@ -329,7 +340,11 @@ def _order(drafts: Sequence[Draft], seed: int) -> list[Draft]:
 
 
 def _split_jsonl(
-  task: Task, spec: DataSpec, taken: set[str], dropped: collections.Counter
+  task: Task,
+  spec: DataSpec,
+  taken: set[str],
+  fits: Callable[[Draft], bool],
+  dropped: collections.Counter,
 ) -> dict[str, list[Draft]]:
   """Pools out of a file, or out of a file and its test file; the pool of None has what is left."""
   keep = task.arguments.get('keep_marks', False)
@@ -338,18 +353,18 @@ def _split_jsonl(
   pools, left = {}, {pool: getattr(spec, pool) for pool in ('test', 'validation', 'rl', 'sft')}
   if test_path:
     held_out = _order(read_jsonl(test_path, keep), spec.seed)
-    pools['test'], _ = _take(held_out, left.pop('test'), spec, 'test', test_path, dropped)
+    pools['test'], _ = _take(held_out, left.pop('test'), fits, 'test', test_path, dropped)
     everything = {draft.key for draft in held_out}
     drafts = [draft for draft in drafts if draft.key not in everything]
   fixed = sum(count for count in left.values() if count is not None)
-  fitting = sum(map(_fits(spec), drafts))
+  fitting = sum(map(fits, drafts))
   if fixed > fitting:
     raise BadInput(
       f'{path}: {fitting} distinct problems{_left_out(len(drafts) - fitting)}, and the pools '
       f'{", ".join(left)} ask for {fixed}: ask for fewer'
     )
   for pool in sorted(left, key=lambda pool: left[pool] is None):
-    pools[pool], drafts = _take(drafts, left[pool], spec, pool, path, dropped)
+    pools[pool], drafts = _take(drafts, left[pool], fits, pool, path, dropped)
   taken.update(draft.key for drafts in pools.values() for draft in drafts)
   return pools
 
@@ -357,7 +372,7 @@ def _split_jsonl(
 def _take(
   drafts: list[Draft],
   count: int | None,
-  spec: DataSpec,
+  fits: Callable[[Draft], bool],
   pool: str,
   path: str,
   dropped: collections.Counter,
@@ -366,7 +381,7 @@ def _take(
 
   Those passed over are counted in `dropped`. Raises BadInput where too few fit.
   """
-  fits, kept, at = _fits(spec), [], 0
+  kept, at = [], 0
   while at < len(drafts) and len(kept) != count:
     kept += [drafts[at]] if fits(drafts[at]) else []
     at += 1
@@ -385,23 +400,29 @@ def draw(
   spec: DataSpec,
   progress: Callable[[str], None] | None = None,
   dropped: collections.Counter | None = None,
+  vocab: Vocab | None = None,
 ) -> dict[str, list[Draft]]:
   """All pools, disjoint: test first, so that it stays the same whatever the others ask for.
 
   'pretrain' is a list for each of its tasks, under 'pretrain 0', 'pretrain 1', ...
   dropped: gets, by pool, how many examples longer than a row were passed over to fill it.
+  vocab: in which those are counted; None: the one that the specification names, unless it is one
+  that is yet to be trained.
   """
   check_spec(spec)
   say = progress or (lambda text: None)
   say('drawing problems')
   dropped = collections.Counter() if dropped is None else dropped
+  if vocab is None and spec.long_examples == 'drop':
+    vocab = vocabs.named(spec.vocab, spec.style == 'chat')
+  fits = _fits(spec, vocab)
   task = parse_task(spec.task)
   taken: set[str] = set()
   if task.name == 'jsonl':
-    pools = _split_jsonl(task, spec, taken, dropped)
+    pools = _split_jsonl(task, spec, taken, fits, dropped)
   else:
     pools = {
-      pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, dropped))
+      pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, dropped))
       for pool in ('test', 'validation', 'rl', 'sft')
     }
   sft = {draft.key for draft in pools['sft']}
@@ -415,9 +436,9 @@ def draw(
       drafts = read_jsonl(part.arguments['path'], part.arguments.get('keep_marks', False))
       fresh = [draft for draft in _order(drafts, spec.seed) if draft.key not in known]
       path = part.arguments['path']
-      pools[f'pretrain {i}'], _ = _take(fresh, count, spec, 'pretrain', path, dropped)
+      pools[f'pretrain {i}'], _ = _take(fresh, count, fits, 'pretrain', path, dropped)
       known.update(draft.key for draft in pools[f'pretrain {i}'])
     else:
       name = f'pretrain {i}'
-      pools[name] = list(_generate(part, spec, name, count, known, dropped))
+      pools[name] = list(_generate(part, spec, name, count, known, fits, dropped))
   return pools

@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scaling.data import vocab as vocabs
 from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
 from scaling.data.pools import Draft, draw, example_tokens, fingerprints, versions
-from scaling.data.vocab import SPECIAL, STOP, UNKNOWN, VOCABS, Vocab, holders
+from scaling.data.vocab import CHARACTERS, SPECIAL, UNKNOWN, VOCABS, Vocab, holders
 from scaling.errors import BadInput
 
 
@@ -80,38 +81,56 @@ def _muted() -> Iterator:
     os.close(nowhere)
 
 
-def _seqio_vocabulary(seqio, vocab: Vocab):
-  """Our vocabulary as seqio's, encoding inside TensorFlow's graph."""
+def _seqio_vocabularies(seqio, vocab: Vocab, folder: pathlib.Path) -> tuple:
+  """Our vocabulary as seqio's, once for prompts and once for responses.
+
+  Characters and bytes are looked up inside TensorFlow's graph, a SentencePiece model in `folder` is
+  seqio's own SentencePieceVocabulary, and any other tokenizer is called from the graph.
+  """
   import tensorflow as tf
 
-  class Characters(seqio.Vocabulary):
-    eos_id, unk_id, _base_vocab_size = STOP, UNKNOWN, vocab.size
+  pieces = folder / 'tokenizer' / 'tokenizer.model'
+  if pieces.is_file():
+    return (seqio.SentencePieceVocabulary(str(pieces)),) * 2
+
+  class Ours(seqio.Vocabulary):
+    eos_id, unk_id, _base_vocab_size = vocab.stop, None, vocab.size
+
+    def __init__(self, of_text):
+      super().__init__()
+      self.of_text = of_text
 
     def _encode(self, s):
-      return vocab.encode(s)
+      return self.of_text(s)
 
     def _decode(self, ids):
       return vocab.decode(ids)
 
     def _encode_tf(self, s):
-      if vocab.characters is None:
+      if vocab.name == 'bytes':
         return tf.cast(tf.io.decode_raw(s, tf.uint8), tf.int32) + SPECIAL
-      points = tf.strings.unicode_decode(s, 'UTF-8')
-      return tf.gather(table, tf.minimum(points, len(table) - 1))
+      if vocab.name in CHARACTERS:
+        points = tf.strings.unicode_decode(s, 'UTF-8')
+        return tf.gather(table, tf.minimum(points, len(table) - 1))
+      ids = lambda s: np.array(self.of_text(s.decode()), np.int32)
+      return tf.ensure_shape(tf.numpy_function(ids, [s], tf.int32), [None])
 
     def _decode_tf(self, ids):
       return tf.numpy_function(lambda ids: vocab.decode(ids.tolist()), [ids], tf.string)
 
-  if vocab.characters is not None:
-    table = np.full(max(map(ord, vocab.characters)) + 2, UNKNOWN, np.int32)
-    for character in vocab.characters:
+  characters = CHARACTERS.get(vocab.name)
+  if characters is not None:
+    table = np.full(max(map(ord, characters)) + 2, UNKNOWN, np.int32)
+    for character in characters:
       table[ord(character)] = vocab.encode(character)[0]
-  return Characters()
+  return Ours(vocab.prompt), Ours(vocab.encode)
 
 
-def _seqio_task(seqio, name: str, drafts: Sequence[Draft], vocabulary):
+def _seqio_task(seqio, name: str, drafts: Sequence[Draft], vocabularies):
   """A registered seqio Task over problems already drawn: tokenised, targets with a stop token."""
   import tensorflow as tf
+
+  of_prompts, of_responses = vocabularies
 
   texts = {
     'inputs': [draft.problem.prompt for draft in drafts],
@@ -129,21 +148,23 @@ def _seqio_task(seqio, name: str, drafts: Sequence[Draft], vocabulary):
     source=seqio.FunctionDataSource(source, splits=['train']),
     preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
     output_features={
-      'inputs': seqio.Feature(vocabulary, add_eos=False),
-      'targets': seqio.Feature(vocabulary, add_eos=True),
+      'inputs': seqio.Feature(of_prompts, add_eos=False),
+      'targets': seqio.Feature(of_responses, add_eos=True),
     },
   )
 
 
-def _pack(seqio, provider, seed: int, row_tokens: int, every_token: bool) -> dict[str, np.ndarray]:
+def _pack(
+  seqio, provider, seed: int, row_tokens: int, every_token: bool, token_type
+) -> dict[str, np.ndarray]:
   """Rows [R, T] of a Task or Mixture, by seqio's own packing: see `batches.Packed`."""
   import tensorflow as tf
 
   def join(example):
     prompt, response = example['inputs'], example['targets']
     mark = tf.ones_like(prompt) if not every_token else tf.fill(tf.shape(prompt), 2)
-    return {  # seqio takes zeros for padding: 1 is out of the loss and 2 in it
-      'tokens': tf.concat([prompt, response], 0),
+    return {  # seqio takes zeros for padding: ids count from 1; 1 is out of the loss and 2 in it
+      'tokens': tf.concat([prompt, response], 0) + 1,
       'mask': tf.concat([mark, tf.fill(tf.shape(response), 2)], 0),
     }
 
@@ -156,7 +177,7 @@ def _pack(seqio, provider, seed: int, row_tokens: int, every_token: bool) -> dic
   whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   positions, segments = whole['tokens_positions'], whole['tokens_segment_ids']
   return {
-    'tokens': whole['tokens'].astype(np.uint16),
+    'tokens': np.maximum(whole['tokens'] - 1, 0).astype(token_type),
     'positions': positions.astype(np.uint16),
     'segment_ids': segments.astype(np.uint16),
     'loss_mask': (whole['mask'] == 2) & (positions > 0),
@@ -176,36 +197,34 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
   if (folder / 'data.json').is_file():
     return _check_prepared(spec, load(folder))
   sources = fingerprints(spec)
-  dropped: collections.Counter[str] = collections.Counter()
-  pools = draw(spec, progress, dropped)
-  if dropped and progress:
-    by_pool = ', '.join(f'{pool} {count}' for pool, count in dropped.items())
-    progress(
-      f'left out {dropped.total()} examples longer than data.row_tokens = {spec.row_tokens} '
-      f'({by_pool})'
-    )
-  vocab = VOCABS[spec.vocab]
-  lengths = {
-    pool: np.array([_check_text(draft, vocab, spec.row_tokens) for draft in drafts] or [(0, 0)])
-    for pool, drafts in pools.items()
-  }
-  longest = np.max([lengths[pool].max(axis=0) for pool in POOLS], axis=0)
   temporary = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}')
   try:
     temporary.mkdir(parents=True)
+    pools, vocab, dropped = _draw(spec, temporary / 'tokenizer', progress)
+    if dropped and progress:
+      by_pool = ', '.join(f'{pool} {count}' for pool, count in dropped.items())
+      progress(
+        f'left out {dropped.total()} examples longer than data.row_tokens = {spec.row_tokens} '
+        f'({by_pool})'
+      )
+    lengths = {
+      pool: np.array([_check_text(draft, vocab, spec.row_tokens) for draft in drafts] or [(0, 0)])
+      for pool, drafts in pools.items()
+    }
+    longest = np.max([lengths[pool].max(axis=0) for pool in POOLS], axis=0)
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)
-    _write_rows(spec, pools, temporary, counts, progress)
+    _write_rows(spec, vocab, pools, temporary, counts, progress)
     _write_problems(pools, temporary / 'problems.parquet')
     index = {
       'spec': spec._asdict(),
-      'vocab': {'name': vocab.name, 'size': vocab.size},
+      'vocab': {'name': vocab.name, 'size': vocab.size, 'stop': vocab.stop},
       'counts': counts,
       'max_prompt_tokens': int(longest[0]),
       'max_response_tokens': int(longest[1]),
       'sources': sources,
-      'versions': versions(),
+      'versions': versions(spec),
     }
     (temporary / 'data.json').write_text(json.dumps(index, indent=2) + '\n')
     temporary.rename(folder)
@@ -218,6 +237,48 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
     shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _draw(
+  spec: DataSpec, tokenizer: pathlib.Path, progress
+) -> tuple[dict[str, list[Draft]], Vocab, collections.Counter]:
+  """(pools, vocabulary, how many were left out by pool); a tokenizer's files go to that folder."""
+  if vocabs.bpe_size(spec.vocab) is not None:
+    return _draw_and_train(spec, tokenizer, progress)
+  if spec.vocab not in VOCABS:
+    from scaling.data import subwords
+
+    subwords.copy(spec.vocab, tokenizer)
+  vocab, dropped = vocabs.named(spec.vocab, spec.style == 'chat', tokenizer), collections.Counter()
+  return draw(spec, progress, dropped, vocab), vocab, dropped
+
+
+def _draw_and_train(spec: DataSpec, tokenizer: pathlib.Path, progress):
+  """`_draw` with a BPE trained on the prompts and solutions of the SFT and pretraining pools.
+
+  No problem that taught it is in another pool. Where long examples are left out, what fits is known
+  only once there is a vocabulary: pools of all lengths teach a first one, and as long as one of
+  those problems comes to be held out, it is trained again without them.
+  """
+  from scaling.data import subwords
+
+  pools = draw(spec._replace(long_examples='error'), progress)
+  learned_from = ('pretrain', 'sft')
+  taught = [x for name, part in pools.items() if name.split()[0] in learned_from for x in part]
+  while True:
+    if progress:
+      progress(f'training {spec.vocab} on {len(taught)} examples')
+    shutil.rmtree(tokenizer, ignore_errors=True)
+    texts = (text for draft in taught for text in (draft.problem.prompt, draft.problem.solution))
+    subwords.train(texts, vocabs.bpe_size(spec.vocab), tokenizer)
+    vocab, dropped = vocabs.named(spec.vocab, folder=tokenizer), collections.Counter()
+    if spec.long_examples == 'drop':
+      pools = draw(spec, progress, dropped, vocab)
+    held = {draft.key for pool in ('rl', 'validation', 'test') for draft in pools[pool]}
+    rest = [draft for draft in taught if draft.key not in held]
+    if len(rest) == len(taught):
+      return pools, vocab, dropped
+    taught = rest
+
+
 def _check_prepared(spec: DataSpec, data: Data) -> None:
   """Raises BadInput where a folder holds other data than these; the files may be gone by now."""
   if data.spec != json.loads(json.dumps(spec._asdict())):
@@ -228,12 +289,15 @@ def _check_prepared(spec: DataSpec, data: Data) -> None:
         raise BadInput(f'{path}: changed since {data.folder} was prepared: use another workdir')
 
 
-def _write_rows(spec: DataSpec, pools, folder: pathlib.Path, counts: dict, progress) -> None:
+def _write_rows(
+  spec: DataSpec, vocab: Vocab, pools, folder: pathlib.Path, counts: dict, progress
+) -> None:
   """Packs the pools that are read as rows, and completes their counts."""
   with _quiet_seqio() as seqio:
     import tensorflow as tf
 
-    vocabulary = _seqio_vocabulary(seqio, VOCABS[spec.vocab])
+    vocabularies = _seqio_vocabularies(seqio, vocab, folder)
+    token_type = np.uint16 if vocab.size <= 2**16 else np.uint32
     for pool in PACKED:
       parts = {name: drafts for name, drafts in pools.items() if name.split()[0] == pool and drafts}
       if not parts:
@@ -241,7 +305,7 @@ def _write_rows(spec: DataSpec, pools, folder: pathlib.Path, counts: dict, progr
       if progress:
         progress(f'packing {pool}')
       each = [
-        _seqio_task(seqio, f'postscale.{name.replace(" ", ".")}', drafts, vocabulary)
+        _seqio_task(seqio, f'postscale.{name.replace(" ", ".")}', drafts, vocabularies)
         for name, drafts in parts.items()
       ]
       # the default would stop at the first task that runs dry: every example is to come once
@@ -251,7 +315,8 @@ def _write_rows(spec: DataSpec, pools, folder: pathlib.Path, counts: dict, progr
         if len(each) > 1
         else each[0]
       )
-      arrays = _pack(seqio, provider, spec.seed, spec.row_tokens, pool == 'pretrain')
+      every = pool == 'pretrain'
+      arrays = _pack(seqio, provider, spec.seed, spec.row_tokens, every, token_type)
       (folder / pool).mkdir()
       for name, array in arrays.items():
         np.save(folder / pool / f'{name}.npy', array)

@@ -1,72 +1,127 @@
-"""Character vocabularies, as plain data.
+"""Vocabularies: what `config.data.vocab` names, behind one small interface.
 
-Ids: 0 padding, 1 stop, 2 unknown, then the characters in order.
+    'arithmetic', 'ascii', 'bytes'   one token a character, or a byte: below
+    'bpe(1024)'                      a byte-level BPE of so many tokens, trained on the study's text
+    'models/qwen', 'spiece.model'    a tokenizer on disk: see scaling/data/subwords.py
+
+Ids of a character vocabulary: 0 padding, 1 stop, 2 unknown, then the characters in order. Any other
+vocabulary may give 0 to a token: what is padding is said by segment ids and lengths, never by ids.
 """
 
-import dataclasses
-import functools
+import re
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-PADDING, STOP, UNKNOWN = 0, 1, 2
+from scaling.errors import BadInput
+
+PADDING, STOP, UNKNOWN = 0, 1, 2  # of a character vocabulary
 SPECIAL = 3  # ids below this stand for no character
+BYTES = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Vocab:
-  """One token a character, or one a byte of UTF-8 where `characters` is None."""
+class Vocab(NamedTuple):
+  """A vocabulary: a few numbers and functions."""
 
-  name: str
-  characters: str | None
+  name: str  # as config.data.vocab has it
+  size: int  # the greatest id + 1
+  stop: int  # the id that ends a response
+  encode: Callable[[str], list[int]]  # a response's text: no stop token, and no other special one
+  prompt: Callable[[str], list[int]]  # a prompt's text: in a chat template, or after a bos token
+  decode: Callable[[Iterable[int]], str]  # the text up to the first stop token
+  missing: Callable[[str], str | None]  # the first character that it cannot write, or None
 
-  @property
-  def size(self) -> int:
-    return SPECIAL + (256 if self.characters is None else len(self.characters))
 
-  def encode(self, text: str) -> list[int]:
-    """Ids of a text, no stop token; a character that is not in the vocabulary becomes UNKNOWN."""
-    if self.characters is None:
-      return [SPECIAL + byte for byte in text.encode('utf-8', 'replace')]
-    table = _ids(self.characters)
+def _characters(name: str, characters: str) -> Vocab:
+  """One token a character; one that is not in the vocabulary becomes UNKNOWN, read as U+FFFD."""
+  table = {character: SPECIAL + i for i, character in enumerate(characters)}
+
+  def encode(text):
     return [table.get(character, UNKNOWN) for character in text]
 
-  def decode(self, ids: Iterable[int]) -> str:
-    """The text up to the first stop token; padding is skipped, unknown reads as U+FFFD."""
-    kept = []
-    for i in ids:
-      if i == STOP:
-        break
-      if i != PADDING:
-        kept.append(int(i) - SPECIAL)
-    if self.characters is None:
-      parts = (bytes([i]) if i >= 0 else '\ufffd'.encode() for i in kept)
-      return b''.join(parts).decode('utf-8', 'replace')
-    return ''.join(self.characters[i] if i >= 0 else '\ufffd' for i in kept)
+  def decode(ids):
+    return ''.join(characters[i] if i >= 0 else '\ufffd' for i in _kept(ids))
 
-  def missing(self, text: str) -> str | None:
-    """The first character of the text that the vocabulary lacks, or None."""
-    if self.characters is None:
-      return None
-    table = _ids(self.characters)
+  def missing(text):
     return next((character for character in text if character not in table), None)
 
-
-@functools.lru_cache
-def _ids(characters: str) -> dict[str, int]:
-  return {character: SPECIAL + i for i, character in enumerate(characters)}
+  return Vocab(name, SPECIAL + len(characters), STOP, encode, encode, decode, missing)
 
 
-VOCABS = {
-  vocab.name: vocab
-  for vocab in (
-    # the short prompts and worked steps of the arithmetic tasks: "12,18 gcd=", "3,1,2 desc="
-    Vocab('arithmetic', string.digits + '+-*/=().,#;: \nx' + 'acdegms' + 'l'),
-    Vocab('ascii', ''.join(map(chr, range(32, 127))) + '\n'),
-    Vocab('bytes', None),
-  )
+def _bytes(name: str) -> Vocab:
+  """One token a byte of UTF-8."""
+
+  def encode(text):
+    return [SPECIAL + byte for byte in text.encode('utf-8', 'replace')]
+
+  def decode(ids):
+    parts = (bytes([i]) if i >= 0 else '\ufffd'.encode() for i in _kept(ids))
+    return b''.join(parts).decode('utf-8', 'replace')
+
+  return Vocab(name, SPECIAL + BYTES, STOP, encode, encode, decode, lambda text: None)
+
+
+def _kept(ids: Iterable[int]):
+  """Ids of characters, less SPECIAL, up to the stop token; padding is skipped."""
+  for i in ids:
+    if i == STOP:
+      return
+    if i != PADDING:
+      yield int(i) - SPECIAL
+
+
+CHARACTERS = {
+  # the short prompts and worked steps of the arithmetic tasks: "12,18 gcd=", "3,1,2 desc="
+  'arithmetic': string.digits + '+-*/=().,#;: \nx' + 'acdegms' + 'l',
+  'ascii': ''.join(map(chr, range(32, 127))) + '\n',
 }
+VOCABS = {name: _characters(name, characters) for name, characters in CHARACTERS.items()}
+VOCABS['bytes'] = _bytes('bytes')
 
 
 def holders(character: str) -> list[str]:
-  """Names of the vocabularies that have a character."""
+  """Names of the character vocabularies that have a character."""
   return [vocab.name for vocab in VOCABS.values() if vocab.missing(character) is None]
+
+
+def bpe_size(name: str) -> int | None:
+  """N of 'bpe(N)': how many tokens to train; None for the name of any other vocabulary.
+
+  Raises BadInput where N is too small: the bytes and the stop token come first.
+  """
+  found = re.fullmatch(r'bpe\((\d{1,7})\)', name)
+  if found and int(found[1]) <= BYTES:
+    raise BadInput(f'data.vocab is {name!r}: N must be at least {BYTES + 1}, the bytes and a stop')
+  return int(found[1]) if found else None
+
+
+def named(name: str, chat: bool = False, folder=None) -> Vocab:
+  """The vocabulary of that name, its prompts in the tokenizer's chat template where `chat`.
+
+  folder: where a copy of the tokenizer's files is kept, or a trained one; else `name` is the path.
+  Raises BadInput for one that is not there, or that cannot be used.
+  """
+  if name in VOCABS:
+    if chat:
+      _refuse_chat(name)
+    return VOCABS[name]
+  from scaling.data import subwords  # the packages that it needs are for these alone
+
+  return subwords.load(name if folder is None else folder, name, chat)
+
+
+def check(name: str, chat: bool = False) -> int:
+  """The vocabulary's size, known before any data are drawn. Raises BadInput as `named` does."""
+  size = bpe_size(name)
+  if size is None:
+    return named(name, chat).size
+  if chat:
+    _refuse_chat(name)
+  return size
+
+
+def _refuse_chat(name: str) -> None:
+  raise BadInput(
+    f"data.style is 'chat' and data.vocab = {name!r} has no chat template: name a folder with a "
+    "tokenizer that has one, or use data.style = 'full'"
+  )

@@ -1,6 +1,6 @@
-"""The local launcher: one stage after another, in this process, with a bar for the whole study.
+"""The local launcher: one stage after another, with a bar for the whole study.
 
-A launcher runs every stage that is not done, parents before children. A stage reads its parent's
+A launcher runs stages, parents before children. A stage reads its parent's
 folder and writes its own, so another launcher may run those whose parents are done side by side.
 """
 
@@ -9,26 +9,25 @@ import time
 
 import tqdm
 
-from scaling import compute, files
+from scaling import compute, files, processes
 from scaling.stages import rl, sample, supervised
 from scaling.stages import stage as stages
 
 RUN = {'pretrain': supervised.run, 'sft': supervised.run, 'rl': rl.run, 'sample': sample.run}
 
 
-def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str, float]) -> None:
-  """Runs the stages in order. seconds: what each is planned to take, by id, for the bar.
+def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str, float]) -> None:
+  """Runs stages that are not done, in order. seconds: what each is planned to take, for the bar.
 
   A stage with a loss that is not finite is recorded as such and its descendants are left out; the
   others go on.
   """
-  todo = [stage for stage in tree if stages.done(setting.workdir, stage.id) is None]
   planned, began = sum(seconds[s.id] for s in todo), time.monotonic()
   bar = tqdm.tqdm(
     total=planned,
     bar_format='{percentage:3.0f}% |{bar:24}| {desc}',
     file=sys.stdout,
-    disable=None,  # silent where the output is not a terminal
+    disable=None if processes.first() else True,  # None: silent where this is not a terminal
   )
 
   def left(of: float) -> str:
@@ -50,9 +49,14 @@ def launch(setting: stages.Setting, tree: list[stages.Stage], seconds: dict[str,
       ahead = f'{left(planned - bar.n)} to go; {left((1 - part) * weight)} for {stage.label}'
       bar.set_description_str(f'{ahead} ({words})')
 
+    if processes.preempted():
+      raise processes.Preempted
     words = _run(setting._replace(progress=progress), stage)
+    processes.barrier('stage')  # what process 0 wrote is there for all
     bar.n = start + weight
     line = f'[{number}/{len(todo)}] {stage.label}: {words}'
+    if not processes.first():
+      continue
     if bar.disable:
       print(f'{line}; {left(planned - bar.n)} to go', flush=True)
     else:

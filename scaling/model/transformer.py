@@ -2,31 +2,38 @@
 
     apply(cfg, params, tokens, positions, segment_ids, cache) -> (logits, cache)
 
+`apply` is `unembed` after `hidden`; who needs few logits, or few at a time, calls the two.
+
 Axes: B rows, T new tokens, S cache slots, P prompts (B = P x samples when a prefix is shared),
 L layers, D model width, N query heads, K key-value heads, G = N / K, H head width, F feed-forward
-width, V vocabulary.
+width, V vocabulary (padded), r rank of an adapter.
 
 The architecture is the common one of Llama and Qwen: RMSNorm before each sublayer, rotary
-positions (half-rotation), grouped-query attention, SwiGLU; options are QK-norm, QKV bias and tied
-embeddings. Layers are stacked along a leading axis and scanned, so that the time to compile does
-not grow with depth. The Flax NNX module is used functionally: split once into a static graph and a
-plain dict of arrays; nothing here mutates.
+positions (half-rotation), grouped-query attention, SwiGLU; options are QK-norm, QKV bias, scaled
+rotary frequencies and tied embeddings. Layers are stacked along a leading axis and scanned, so that
+the time to compile does not grow with depth. The Flax NNX module is used functionally: split once
+into a static graph and a plain dict of arrays; nothing here mutates.
 """
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
+from scaling import sharding
 from scaling.errors import BadInput
+from scaling.model import attention
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Shapes and options of a model. Every field changes the logits (a test sees to it)."""
+  """Shapes and options of a model. Every field but vocab_multiple changes the logits."""
 
   vocab_size: int
   d_model: int
@@ -36,14 +43,24 @@ class ModelConfig:
   head_dim: int
   d_ff: int
   rope_theta: float = 10_000.0
+  # Llama 3: (factor, low_freq_factor, high_freq_factor, original positions), see `frequencies`
+  rope_scaling: tuple[float, ...] = ()
   norm_eps: float = 1e-6
   qk_norm: bool = False  # RMSNorm on each head's query and key (Qwen3)
   qkv_bias: bool = False  # biases on the three input projections (Qwen2)
   tied_embeddings: bool = True
+  vocab_multiple: int = 1  # rows of the embedding are padded to a multiple; spare logits: -1e30
+  mup_base: int = 0  # muP (2203.03466) relative to this width; 0: standard, see `init`
+  lora_rank: int = 0  # adapters beside every matrix of a block (2106.09685); the rest is frozen
+  lora_alpha: float = 16.0  # an adapter adds (alpha / rank) x A B
   dtype: str = 'float32'  # of the matmuls; parameters, norms, softmax and logits are float32
 
   def __post_init__(self):
-    for field in ('vocab_size', 'd_model', 'n_layers', 'n_heads', 'n_kv_heads', 'head_dim', 'd_ff'):
+    object.__setattr__(self, 'rope_scaling', tuple(self.rope_scaling))  # JSON has lists
+    for field in (
+      *('vocab_size', 'd_model', 'n_layers', 'n_heads', 'n_kv_heads', 'head_dim', 'd_ff'),
+      'vocab_multiple',
+    ):
       if getattr(self, field) < 1:
         raise BadInput(f'model.{field} is {getattr(self, field)}: it must be at least 1')
     if self.n_heads % self.n_kv_heads:
@@ -55,8 +72,32 @@ class ModelConfig:
       raise BadInput(
         f'model.head_dim ({self.head_dim}) is odd: rotary positions turn pairs, make it even'
       )
+    if len(self.rope_scaling) not in (0, 4):
+      raise BadInput(f'model.rope_scaling has {len(self.rope_scaling)} numbers: it has none or 4')
     if self.dtype not in ('float32', 'bfloat16'):
       raise BadInput(f'model.dtype is {self.dtype!r}: float32 or bfloat16')
+
+  @property
+  def padded_vocab(self) -> int:
+    """Rows of the embedding."""
+    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+REMAT = {  # what of a block is kept for the backward pass; the rest is computed again
+  'none': None,  # everything is kept
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # matmuls with weights are kept
+  'block': jax.checkpoint_policies.nothing_saveable,  # a block's input alone is kept
+}
+
+
+class Mechanics(NamedTuple):
+  """How a pass is computed. None of it changes the result beyond float tolerance."""
+
+  attention: str = 'plain'  # of scaling/model/attention.py: plain, cudnn or splash
+  remat: str = 'none'  # of REMAT
+  unroll: int = 1  # layers unrolled in each step of the scan; all: the program has no loop
+  loss_chunk: int = 0  # columns of a batch whose logits the loss holds at a time; 0: all of them
+  microbatches: int = 1  # parts that a batch is cut into, their gradients added up
 
 
 class Cache(NamedTuple):
@@ -80,6 +121,24 @@ def empty_cache(cfg: ModelConfig, rows: int, slots: int, prefix: Cache | None = 
   return Cache(zeros, zeros, jnp.zeros((rows, slots), bool), jnp.int32(0), prefix)
 
 
+def frequencies(cfg: ModelConfig) -> np.ndarray:
+  """Radians a position by which each pair of a head turns, float32 [H / 2].
+
+  f_i = theta^(-2i / H) (2104.09864). With rope_scaling (Llama 3.1, 2407.21783): a pair that turns
+  less than `low` times within the original positions turns `factor` times slower, one that turns
+  more than `high` times as before, and those between by a linear blend.
+  """
+  exponents = np.arange(0, cfg.head_dim, 2, np.float32) / cfg.head_dim
+  # Rounded step by step as torch does: at position 20,000 an ulp of the fastest pairs is 1e-3 rad.
+  f = 1 / np.float32(np.float64(cfg.rope_theta) ** exponents)
+  if not cfg.rope_scaling:
+    return f
+  factor, low, high, original = cfg.rope_scaling
+  turns = original * (1 / (2 * math.pi * (1 / f)))
+  kept = np.clip((turns - low) / (high - low), 0, 1)
+  return (1 - kept) * f / factor + kept * f
+
+
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float) -> nnx.Param:
   return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -3, 3, shape, jnp.float32))
 
@@ -91,39 +150,14 @@ def _rms_norm(x, scale, eps):
   return (y * scale).astype(x.dtype)
 
 
-def _rotate(x_BxTxNxH, positions_BxT, theta):
-  """Rotary positions (2104.09864): the halves of a head are the two coordinates of each pair."""
-  half = x_BxTxNxH.shape[-1] // 2
-  frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions_BxT.astype(jnp.float32)[..., None, None] * frequency
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
+def _rotate(x_BxTxNxH, turn):
+  """Rotary positions: the halves of a head are the two coordinates of each pair.
+
+  turn: (cos, sin) [B, T, 1, H / 2] of the angles.
+  """
+  cos, sin = turn
   a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxNxH.dtype)
-
-
-def _attend(q_BxTxNxH, parts):
-  """softmax(q k^T / sqrt(H)) v over several parts of keys and values, never concatenated.
-
-  A part is (k [P,S,K,H], v [P,S,K,H], mask, broadcastable to [P, B/P, T, S]); each of its P rows
-  is shared by B / P consecutive rows of q. Scores and softmax are float32.
-  """
-  B, T, N, H = q_BxTxNxH.shape
-  K = parts[0][0].shape[2]
-  scores = []
-  for k, _, mask in parts:
-    P, S = k.shape[:2]
-    q = q_BxTxNxH.reshape(P, B // P, T, K, N // K, H)
-    s = jnp.einsum('pbtkgh,pskh->pkgbts', q, k, preferred_element_type=jnp.float32)
-    s = jnp.where(mask[:, None, None], s * H**-0.5, -1e30)
-    scores.append(jnp.moveaxis(s, 3, 1).reshape(B, K, N // K, T, S))
-  weights = jax.nn.softmax(jnp.concatenate(scores, -1), axis=-1).astype(q_BxTxNxH.dtype)
-  out, start = 0, 0
-  for k, v, _ in parts:
-    P, S = k.shape[:2]
-    w = weights[..., start : start + S].reshape(P, B // P, K, N // K, T, S)
-    out += jnp.einsum('pbkgts,pskh->pbtkgh', w, v).reshape(B, T, N, H)
-    start += S
-  return out
 
 
 class Block(nnx.Module):
@@ -146,31 +180,56 @@ class Block(nnx.Module):
       self.bq, self.bk, self.bv = (nnx.Param(jnp.zeros((n, H))) for n in (N, K, K))
     if cfg.qk_norm:
       self.q_norm, self.k_norm = nnx.Param(jnp.ones(H)), nnx.Param(jnp.ones(H))
+    if cfg.lora_rank:
+      for name, (rows, columns) in adapted(cfg).items():
+        setattr(self, f'{name}_a', _normal(rngs, (rows, cfg.lora_rank), rows**-0.5))
+        setattr(self, f'{name}_b', nnx.Param(jnp.zeros((cfg.lora_rank, columns))))
 
-  def __call__(self, x_BxTxD, positions, masks, past):
+  def __call__(self, x_BxTxD, turn, attend, place):
     """Returns the new stream and the new tokens' (k, v) [B, T, K, H].
 
-    masks: of the new tokens among themselves, then one for each entry of `past`.
-    past: (k, v) of the cache and of its prefix, where there are any.
+    turn: for `_rotate`; attend(q, k, v) -> [B, T, N, H]; place(x, name) lays an activation over the
+    mesh as sharding.ACTIVATIONS has it.
     """
-    cfg = self.cfg
-    D = cfg.d_model
-    cast = lambda w: w[...].astype(cfg.dtype)
-    project = lambda x, w: (x @ cast(w).reshape(D, -1)).reshape(*x.shape[:2], *w.shape[1:])
+    cfg, dtype = self.cfg, self.cfg.dtype
+    B, T, D = x_BxTxD.shape
+
+    def times(x, name, rows):  # x [B, T, rows] by a matrix of the block, and by its adapter
+      y = x @ getattr(self, name)[...].astype(dtype).reshape(rows, -1)
+      if cfg.lora_rank:
+        a, b = (getattr(self, f'{name}_{half}')[...].astype(dtype) for half in 'ab')
+        y += (cfg.lora_alpha / cfg.lora_rank) * ((x @ a) @ b)
+      return y
+
     x = _rms_norm(x_BxTxD, self.attention_norm[...], cfg.norm_eps)
-    q, k, v = project(x, self.wq), project(x, self.wk), project(x, self.wv)
+    q, k, v = (times(x, w, D).reshape(B, T, -1, cfg.head_dim) for w in ('wq', 'wk', 'wv'))
     if cfg.qkv_bias:
-      q, k, v = q + cast(self.bq), k + cast(self.bk), v + cast(self.bv)
+      q, k, v = (y + b[...].astype(dtype) for y, b in ((q, self.bq), (k, self.bk), (v, self.bv)))
     if cfg.qk_norm:
       q = _rms_norm(q, self.q_norm[...], cfg.norm_eps)
       k = _rms_norm(k, self.k_norm[...], cfg.norm_eps)
-    q, k = (_rotate(y, positions, cfg.rope_theta) for y in (q, k))
-    parts = [(*kv, mask) for kv, mask in zip([(k, v), *past], masks, strict=True)]
-    y = _attend(q, parts)
-    x_BxTxD = x_BxTxD + y.reshape(*y.shape[:2], -1) @ cast(self.wo).reshape(-1, D)
+    q, k = _rotate(q, turn), _rotate(k, turn)
+    y = attend(place(q, 'queries'), place(k, 'keys'), place(v, 'keys'))
+    y = place(y, 'queries').reshape(B, T, -1)
+    x_BxTxD = place(x_BxTxD + times(y, 'wo', y.shape[-1]), 'stream')
     x = _rms_norm(x_BxTxD, self.mlp_norm[...], cfg.norm_eps)
-    y = jax.nn.silu(x @ cast(self.w_gate)) * (x @ cast(self.w_up))
-    return x_BxTxD + y @ cast(self.w_down), (k, v)
+    y = place(jax.nn.silu(times(x, 'w_gate', D)) * times(x, 'w_up', D), 'feed_forward')
+    return place(x_BxTxD + times(y, 'w_down', y.shape[-1]), 'stream'), (k, v)
+
+
+def adapted(cfg: ModelConfig) -> dict[str, tuple[int, int]]:
+  """The matrices of a block that an adapter stands beside: (rows, columns) of each, by name."""
+  D, F = cfg.d_model, cfg.d_ff
+  queries, keys = cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
+  return {
+    'wq': (D, queries),
+    'wk': (D, keys),
+    'wv': (D, keys),
+    'wo': (queries, D),
+    'w_gate': (D, F),
+    'w_up': (D, F),
+    'w_down': (F, D),
+  }
 
 
 class Transformer(nnx.Module):
@@ -178,7 +237,8 @@ class Transformer(nnx.Module):
 
   def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
     self.cfg = cfg
-    self.embed = _normal(rngs, (cfg.vocab_size, cfg.d_model), cfg.d_model**-0.5)
+    std = (cfg.mup_base or cfg.d_model) ** -0.5
+    self.embed = _normal(rngs, (cfg.padded_vocab, cfg.d_model), std)
 
     @nnx.split_rngs(splits=cfg.n_layers)
     @nnx.vmap(in_axes=0)
@@ -188,53 +248,60 @@ class Transformer(nnx.Module):
     self.blocks = stack(rngs)
     self.final_norm = nnx.Param(jnp.ones(cfg.d_model))
     if not cfg.tied_embeddings:
-      self.unembed = _normal(rngs, (cfg.d_model, cfg.vocab_size), cfg.d_model**-0.5)
+      self.unembed = _normal(rngs, (cfg.d_model, cfg.padded_vocab), std)
 
-  def __call__(self, tokens_BxT, positions, segment_ids, cache, unroll):
+  def hidden(self, tokens_BxT, positions, segment_ids, cache, how, mesh):
     cfg = self.cfg
+    place = functools.partial(sharding.constrain, mesh)
     new, masks = _masks(tokens_BxT, segment_ids, cache)
     sources = [] if cache is None else [c for c in (cache, cache.prefix) if c is not None]
+    angle = positions.astype(jnp.float32)[..., None, None] * frequencies(cfg)
+    turn = jnp.cos(angle), jnp.sin(angle)
     graph, stacked = nnx.split(self.blocks)
 
     def layer(x, inputs):
       block, past = inputs
-      return nnx.merge(graph, block)(x, positions, masks, past)
 
-    x = self.embed[...].astype(cfg.dtype)[tokens_BxT]
+      def attend(q, k, v):
+        if cache is None:
+          return attention.self_attention(q, k, v, new, how.attention, mesh)
+        parts = [(*kv, mask) for kv, mask in zip([(k, v), *past], masks, strict=True)]
+        return attention.attend(q, parts)
+
+      return nnx.merge(graph, block)(x, turn, attend, place)
+
+    if REMAT[how.remat] is not None and cache is None:
+      layer = jax.checkpoint(layer, policy=REMAT[how.remat], prevent_cse=False)
+    x = place(self.embed[...].astype(cfg.dtype)[tokens_BxT], 'stream')
     past = [(c.k, c.v) for c in sources]
-    x, (k, v) = jax.lax.scan(layer, x, (stacked, past), unroll=unroll)
+    x, (k, v) = jax.lax.scan(layer, x, (stacked, past), unroll=how.unroll)
     x = _rms_norm(x, self.final_norm[...], cfg.norm_eps)
-    unembed = self.embed[...].T if cfg.tied_embeddings else self.unembed[...]
-    logits = jnp.matmul(x, unembed.astype(cfg.dtype), preferred_element_type=jnp.float32)
     if cache is None:
-      return logits, Cache(k, v, new, jnp.int32(tokens_BxT.shape[1]))
+      return x, Cache(k, v, new > 0, jnp.int32(tokens_BxT.shape[1]))
     put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(
       old, update, cache.length, axis
     )
-    return logits, Cache(
+    return x, Cache(
       put(cache.k, k, 2),
       put(cache.v, v, 2),
-      put(cache.valid, new, 1),
+      put(cache.valid, new > 0, 1),
       cache.length + tokens_BxT.shape[1],
       cache.prefix,
     )
 
 
 def _masks(tokens_BxT, segment_ids, cache):
-  """Which of the new tokens are real [B, T], and one mask [P, B/P, T, S] for each part of keys."""
+  """Segments of the new tokens [B, T], and, behind a cache, one mask [P, B/P, T, S] for each part of
+  the keys: the new tokens themselves, the cache, its prefix."""
   B, T = tokens_BxT.shape
+  new = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
+  if cache is None:
+    return new, []
   causal = jnp.tril(jnp.ones((T, T), bool))
-  if segment_ids is None:
-    new = jnp.ones((B, T), bool)
-    masks = [causal[None, None]]
-  else:
-    new = segment_ids > 0
-    same = segment_ids[:, :, None] == segment_ids[:, None, :]
-    masks = [(causal & same)[:, None]]
-  if cache is not None:
-    masks.append(cache.valid[:, None, None, :])
-    if cache.prefix is not None:
-      masks.append(cache.prefix.valid[:, None, None, :])
+  same = new[:, :, None] == new[:, None, :]
+  masks = [(causal & same)[:, None], cache.valid[:, None, None, :]]
+  if cache.prefix is not None:
+    masks.append(cache.prefix.valid[:, None, None, :])
   return new, masks
 
 
@@ -245,8 +312,61 @@ def _graph(cfg: ModelConfig):
 
 
 def init(cfg: ModelConfig, key: jax.Array) -> dict:
-  """Fresh float32 parameters: a plain nested dict of arrays, block parameters stacked [L, ...]."""
+  """Fresh float32 parameters: a plain nested dict of arrays, block parameters stacked [L, ...].
+
+  Matrices are normal with variance 1 / (rows), those that write to the stream less by 2 L; the
+  embedding has variance 1 / D. Under muP it is 1 / mup_base instead, the logits are multiplied by
+  mup_base / D, and the optimiser scales the rate of the blocks' matrices (`train_step`): the sizes
+  of activations and of their changes do not depend on the width then. An adapter starts as zero.
+  """
   return nnx.to_pure_dict(nnx.state(Transformer(cfg, nnx.Rngs(params=key)), nnx.Param))
+
+
+def form(cfg: ModelConfig) -> dict:
+  """The shapes of the parameters: `init` without the arrays."""
+  return jax.eval_shape(functools.partial(init, cfg), jax.random.key(0))
+
+
+def cast(cfg: ModelConfig, params: dict) -> dict:
+  """The parameters with their matrices and biases in the matmuls' precision; norms in float32."""
+  of = lambda path, x: x if path[-1].key.endswith('norm') else x.astype(cfg.dtype)
+  return jax.tree_util.tree_map_with_path(of, params)
+
+
+def hidden(
+  cfg: ModelConfig,
+  params: dict,
+  tokens: jax.Array,
+  positions: jax.Array,
+  segment_ids: jax.Array | None = None,
+  cache: Cache | None = None,
+  how: Mechanics = Mechanics(),
+  mesh: Mesh | None = None,
+) -> tuple[jax.Array, Cache]:
+  """The stream after the final norm [B, T, D], and the cache with the new tokens appended.
+
+  Without a cache the one returned is full: it holds the new tokens alone (a prefill).
+
+  Args:
+    tokens: int32 [B, T].
+    positions: int32 [B, T], the rotary position of each token within its own sequence.
+    segment_ids: int32 [B, T], 0 for padding; a token sees earlier tokens of its own segment alone.
+    cache: what the new tokens may look back on; its used slots belong to every row's one sequence.
+    how: the mechanics; a cache is always attended to plainly.
+    mesh: lays the activations over its axes; None leaves that to the compiler.
+  """
+  return nnx.merge(_graph(cfg), params).hidden(tokens, positions, segment_ids, cache, how, mesh)
+
+
+def unembed(cfg: ModelConfig, params: dict, x: jax.Array) -> jax.Array:
+  """Logits of the next token, float32 [..., V], of a stream [..., D] after the final norm."""
+  matrix = params['embed'].T if cfg.tied_embeddings else params['unembed']
+  logits = jnp.matmul(x, matrix.astype(cfg.dtype), preferred_element_type=jnp.float32)
+  if cfg.mup_base:
+    logits *= cfg.mup_base / cfg.d_model
+  if cfg.padded_vocab > cfg.vocab_size:
+    logits = jnp.where(jnp.arange(cfg.padded_vocab) < cfg.vocab_size, logits, -1e30)
+  return logits
 
 
 def apply(
@@ -256,17 +376,9 @@ def apply(
   positions: jax.Array,
   segment_ids: jax.Array | None = None,
   cache: Cache | None = None,
-  unroll: int = 1,
+  how: Mechanics = Mechanics(),
+  mesh: Mesh | None = None,
 ) -> tuple[jax.Array, Cache]:
-  """Logits of the next token, float32 [B, T, V], and the cache with the new tokens appended.
-
-  Without a cache the one returned is full: it holds the new tokens alone (a prefill).
-
-  Args:
-    tokens: int32 [B, T].
-    positions: int32 [B, T], the rotary position of each token within its own sequence.
-    segment_ids: int32 [B, T], 0 for padding; a token sees earlier tokens of its own segment alone.
-    cache: what the new tokens may look back on; its used slots belong to every row's one sequence.
-    unroll: layers unrolled in each step of the scan; all of them, and the program has no loop.
-  """
-  return nnx.merge(_graph(cfg), params)(tokens, positions, segment_ids, cache, unroll)
+  """(logits float32 [B, T, V], cache): `unembed` of `hidden`, whose arguments these are."""
+  x, cache = hidden(cfg, params, tokens, positions, segment_ids, cache, how, mesh)
+  return unembed(cfg, params, x), cache

@@ -8,18 +8,17 @@ Axes: P prompts, G responses of each, B = P x G rows, S prompt width, R response
 """
 
 import math
-import time
 
-import jax
 import numpy as np
-import tensorboardX
 
-from scaling import compute, losses, sample_step, sharding, train_step
+from scaling import compute, losses, processes, sample_step, sharding, train_step
 from scaling.data import batches
-from scaling.data.vocab import STOP
 from scaling.rewards.verifiers import verify
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
+
+
+WATCHED = ('loss', 'reward', 'entropy', 'zero_variance', 'response_length')  # on the board
 
 
 def assemble(prompts_PxS, prompt_lengths_P, drawn: sample_step.Samples) -> dict:
@@ -60,6 +59,7 @@ def reward(problems, vocab, drawn: sample_step.Samples) -> np.ndarray:
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Runs the updates, with rewards and all costs recorded for each."""
   recipe, mesh = stage.recipe, setting.mesh
+  how = stages.mechanics(setting.how, recipe, mesh)
   cfg, opt = stages.model(recipe), stages.optimizer(recipe)
   folder, data = stages.load_data(setting.workdir, recipe)
   problems = batches.problems(folder, 'rl')
@@ -68,42 +68,38 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   sharding.check_rows(mesh, P, 'config.rl.prompts')
   sharding.check_rows(mesh, P * G // M, 'config.rl.prompts x group / minibatches')
   shape = sample_step.SampleShape(P, G, S, recipe['response_tokens'])
-  sample = sample_step.make_sampler(cfg, shape, STOP, mesh)
-  score = train_step.make_score(cfg, mesh)
+  sample = sample_step.make_sampler(cfg, shape, vocab.stop, mesh, how)
+  score = train_step.make_score(cfg, mesh, how)
   options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
-  train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh)
+  train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh, how)
   reference = None
   if recipe['kl_coef'] > 0:
-    reference = stages.state_of(setting.workdir, recipe['reference'], recipe, mesh).params
+    reference = stages.state_of(setting.workdir, recipe['reference'], mesh).params
 
   state, meta, curve = stages.begin(setting, stage)
   ledger, update, seconds = meta['ledger'], int(state.step) // M, stages.stopwatch(meta)
-  board = tensorboardX.SummaryWriter(
-    str(stages.folder(setting.workdir, stage.id) / 'tensorboard'), purge_step=update
-  )
   key = stages.key(recipe['seed'], 'rollouts')
   temperature = recipe['temperature']
-  saved = time.monotonic()
+  rows_BxT = sharding.batch(mesh)
 
-  with board:
+  with stages.output(setting, stage, update) as out:
     while update < recipe['stop']:
       chosen = [problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))]
       prompts, lengths, hashes = batches.encode_prompts(chosen, vocab, S)
-      drawn = jax.device_get(
-        sample(state.params, prompts, lengths, hashes, key, update, 0, temperature)
-      )
+      asked = sharding.spread(sharding.rows(mesh), (prompts, lengths, hashes))
+      drawn = processes.gather(sample(state.params, *asked, key, update, 0, temperature))
       ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn.lengths))
       rewards = reward(chosen, vocab, drawn)
       batch = assemble(prompts, lengths, drawn)
       mask, sampler_logp = batch.pop('mask'), batch.pop('sampler_logp')
       real = batch['segment_ids'] > 0
       counts = int(real.sum()), int((batch['positions'][real] + 1).sum()), P * G, real.shape[1]
-      rows_read = dict(batch)
-      old_logp = np.asarray(score(state.params, rows_read, temperature)[0])
-      ledger = compute.add(ledger, compute.score(cfg, *counts), compute.train(cfg, *counts))
+      rows_read = sharding.spread(rows_BxT, batch)
+      old_logp = processes.gather(score(state.params, rows_read, temperature))
+      ledger = compute.add(ledger, compute.score(cfg, *counts), compute.train(cfg, *counts, how.remat, how.loss_chunk))
       batch['old_logp'] = old_logp
       if reference is not None:
-        batch['reference_logp'] = np.asarray(score(reference, rows_read, temperature)[0])
+        batch['reference_logp'] = processes.gather(score(reference, rows_read, temperature))
         ledger = compute.add(ledger, compute.score(cfg, *counts))
       advantages = np.asarray(losses.group_advantages(rewards)).reshape(-1, 1)
       batch['advantages'] = np.broadcast_to(advantages, mask.shape).astype(np.float32)
@@ -111,9 +107,10 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       for part in np.split(np.arange(P * G), M):
         rows = {name: values[part] for name, values in batch.items()}
         rows['weights'] = np.asarray(losses.mean_over_responses(mask[part].astype(np.float32)))
+        rows = sharding.spread(rows_BxT, rows)
         state, metrics = train(state, rows, recipe['learning_rate'], temperature)
         watched.append(metrics)
-      watched = jax.device_get(watched)
+      watched = processes.gather(watched)
       row = {name: float(np.mean([w[name] for w in watched])) for name in watched[0]}
       row |= {
         'step': update,
@@ -128,15 +125,16 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
         words = f'update {update}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
         raise stages.NonFinite(words, ledger)
       curve.append(row)
-      for name in ('loss', 'reward', 'entropy', 'zero_variance', 'response_length'):
-        board.add_scalar(f'rl/{name}', row[name], update)
+      stages.scalars(out, row, WATCHED)
       update += 1
       part_done = (update - recipe['start']) / (recipe['stop'] - recipe['start'])
       setting.progress(part_done, f'update {update}, reward {row["reward"]:.3f}')
-      if time.monotonic() - saved > setting.checkpoint_seconds or update == recipe['stop']:
+      told_to_stop = processes.preempted()
+      if out.due() or told_to_stop or update == recipe['stop']:
         stages.check_finite(state.params, f'update {update - 1}', ledger)
-        stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-        saved = time.monotonic()
+        stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+      if told_to_stop:
+        raise processes.Preempted
 
   cell, path = stages.path_of(setting, stage)
   path['rl'] = compute.add(path['rl'], ledger)

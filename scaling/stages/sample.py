@@ -1,12 +1,10 @@
 """Stage `sample`: the rollout bank of one model on the fixed test problems, and its measures."""
 
-import jax
 import numpy as np
 
 from analysis import estimators
-from scaling import bank, compute, records, sample_step, sharding
+from scaling import bank, compute, processes, records, sample_step, sharding
 from scaling.data import batches
-from scaling.data.vocab import STOP
 from scaling.stages import stage as stages
 
 
@@ -26,7 +24,7 @@ def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, lengths_PxS) -> di
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Draws the blocks of the bank that are not there yet, then writes its records."""
   recipe = stage.recipe
-  cfg = stages.model(recipe)
+  cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, setting.mesh)
   folder, data = stages.load_data(setting.workdir, recipe)
   problems = batches.problems(folder, 'test')[: recipe['problems']]
   where = stages.folder(setting.workdir, stage.id) / 'bank'
@@ -35,17 +33,18 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   shape = sample_step.SampleShape(P, S, prompt_width(data), recipe['response_tokens'])
   params, key = None, stages.key(recipe['seed'], 'evaluation')
   blocks = [(p, s) for p in range(0, len(problems), P) for s in range(0, recipe['n'], S)]
+  drawn_before = lambda: [i for i, b in enumerate(blocks) if bank.shard_path(where, *b).exists()]
+  there = processes.once(drawn_before)
   ledger, seconds = compute.empty(), stages.stopwatch({'seconds': 0.0})
   for index, (p, s) in enumerate(blocks):
     part = problems[p : p + P]
     prompts, lengths, hashes = batches.encode_prompts(part, data.vocab, shape.prompt_tokens)
-    if not bank.shard_path(where, p, s).exists():
+    if index not in there:
       if params is None:
-        params = stages.state_of(setting.workdir, stage.parent, recipe, setting.mesh).params
-        sample = sample_step.make_sampler(cfg, shape, STOP, setting.mesh)
-      drawn = jax.device_get(
-        sample(params, prompts, lengths, hashes, key, 0, s, recipe['temperature'])
-      )
+        params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
+        sample = sample_step.make_sampler(cfg, shape, data.vocab.stop, setting.mesh, how)
+      asked = sharding.spread(sharding.rows(setting.mesh), (prompts, lengths, hashes))
+      drawn = processes.gather(sample(params, *asked, key, 0, s, recipe['temperature']))
       if not np.isfinite(drawn.logprobs).all():
         raise stages.NonFinite(f'block {index + 1}: log-probs', ledger)
       table = bank.rows(stage.id, cfg, part, data.vocab, drawn, s, recipe['temperature'])
@@ -56,10 +55,13 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       ledger, cost(cfg, shape, lengths, table['length'].to_numpy().reshape(P, S))
     )
     setting.progress((index + 1) / len(blocks), f'block {index + 1} of {len(blocks)}')
+    if processes.preempted():
+      raise processes.Preempted
 
   cell, path = stages.path_of(setting, stage)
-  rows = measure(stage, cfg, bank.read(where), cell, path, setting.environment)
-  records.write(setting.workdir, stage.id, rows)
+  if processes.first():  # whose bank it is
+    rows = measure(stage, cfg, bank.read(where), cell, path, setting.environment)
+    records.write(setting.workdir, stage.id, rows)
   stages.finish(setting, stage, cell, path, {'ledger': ledger, 'seconds': seconds()})
 
 

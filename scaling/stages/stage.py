@@ -1,6 +1,6 @@
 """What a stage is, where it keeps its files, and what all kinds of stages share."""
 
-import functools
+import contextlib
 import hashlib
 import json
 import time
@@ -11,12 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import pandas as pd
+import tensorboardX
 from jax.sharding import Mesh
 
-from scaling import checkpoint, compute, files, train_step
+from scaling import checkpoint, compute, files, processes, train_step
 from scaling.data import batches
 from scaling.errors import BadInput
-from scaling.model import transformer
+from scaling.model import attention, transformer
+from scaling.model.transformer import Mechanics
+from scaling.stages import origin
 
 
 class Stage(NamedTuple):
@@ -34,7 +37,7 @@ class Setting(NamedTuple):
 
   workdir: Path
   mesh: Mesh
-  microbatches: int  # of the SFT step
+  how: Mechanics  # its attention may still be 'auto': see `mechanics`
   checkpoint_seconds: float
   environment: dict  # git commit, versions, device
   progress: Callable[[float, str], None]  # part done, in [0, 1], and a few words
@@ -53,7 +56,7 @@ class NonFinite(ArithmeticError):
 
 # The random streams of a seed, never shared. All models of a seed are evaluated with the same noise
 # on the same problems, so differences between cells are paired.
-STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2}
+STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3}
 
 
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
@@ -92,6 +95,15 @@ def model(recipe: dict) -> transformer.ModelConfig:
   return transformer.ModelConfig(**recipe['model'])
 
 
+def mechanics(how: Mechanics, recipe: dict, mesh: Mesh) -> Mechanics:
+  """The mechanics, with the attention that the recipe's model gets on this mesh's devices.
+
+  BadInput where the one asked for cannot run there.
+  """
+  platform = mesh.devices.flat[0].platform
+  return how._replace(attention=attention.resolve(how.attention, platform, model(recipe)))
+
+
 def optimizer(recipe: dict) -> train_step.OptimizerConfig:
   """The optimiser of a recipe."""
   return train_step.OptimizerConfig(**recipe['optimizer'])
@@ -102,21 +114,15 @@ def key(seed: int, stream: str) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), STREAMS[stream])
 
 
-@functools.lru_cache
-def _state_form(cfg, opt, mesh):
-  init = train_step.make_init(cfg, opt, mesh)
-  form = jax.eval_shape(init, jax.random.key(0))
-  return checkpoint.abstract(form, train_step.layout(cfg, opt, mesh))
-
-
 def restore(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh):
   """(TrainState, meta) of a stage's newest checkpoint, or None."""
-  like = _state_form(model(recipe), optimizer(recipe), mesh)
+  like = train_step.form(model(recipe), optimizer(recipe), mesh)
   return checkpoint.restore(folder(workdir, stage_id) / 'checkpoints', like)
 
 
-def state_of(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh) -> train_step.TrainState:
+def state_of(workdir: Path, stage_id: str, mesh: Mesh) -> train_step.TrainState:
   """The state that a finished stage of training left. BadInput where its checkpoint is gone."""
+  recipe = files.read_json(folder(workdir, stage_id) / 'stage.json')['recipe']
   found = restore(workdir, stage_id, recipe, mesh)
   if found is None:
     raise BadInput(
@@ -126,19 +132,75 @@ def state_of(workdir: Path, stage_id: str, recipe: dict, mesh: Mesh) -> train_st
   return found[0]
 
 
+@jax.jit
+def _finite(params):
+  return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+
+
 def check_finite(params: dict, where: str, ledger: dict) -> None:
   """NonFinite where a parameter is not a finite number: what the last update of a stage may do."""
-  finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), params)
-  if not all(jax.tree.leaves(finite)):
+  if not _finite(params):
     raise NonFinite(f'{where}: the parameters after the update', ledger)
 
 
-def save(setting: Setting, stage: Stage, state, meta: dict, curve: list[dict]) -> None:
-  """A checkpoint, and first the training curve up to it: a resumed run cuts the curve back."""
+class Output(NamedTuple):
+  """Where a stage of training writes while it runs."""
+
+  stage: Stage
+  folder: Path
+  checkpoints: checkpoint.Manager
+  board: tensorboardX.SummaryWriter | None  # of the process that writes
+  due: Callable[[], bool]  # asked once a step: is it time for a checkpoint?
+
+
+@contextlib.contextmanager
+def output(setting: Setting, stage: Stage, step: int):
+  """The Output of a stage that goes on from `step`. At its end all that was saved is written."""
   where = folder(setting.workdir, stage.id)
-  files.write_table(where / 'metrics.parquet', pd.DataFrame(curve))
+  with contextlib.ExitStack() as stack:
+    board = None
+    if processes.first():
+      board = tensorboardX.SummaryWriter(str(where / 'tensorboard'), purge_step=step)
+      stack.callback(board.close)
+    manager = stack.enter_context(checkpoint.Manager(where / 'checkpoints'))
+    yield Output(stage, where, manager, board, _every(setting.checkpoint_seconds))
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+  """A question for each step: have so many seconds gone by since it was last answered with yes?
+
+  All processes get the answer of process 0's clock. It is not asked at every step, which would make
+  them wait for each other, but where the pace so far says that it might be yes.
+  """
+  began, steps, ask = time.monotonic(), 0, 1
+
+  def due() -> bool:
+    nonlocal began, steps, ask
+    steps += 1
+    if steps < ask:
+      return False
+    passed = processes.once(lambda: time.monotonic() - began)
+    if passed > seconds:
+      began, steps, ask = time.monotonic(), 0, 1
+      return True
+    left = (seconds - passed) * steps / max(passed, 1e-9)  # steps
+    ask = steps + max(1, int(min(left, steps)))
+    return False
+
+  return due
+
+
+def scalars(out: Output, row: dict, names: tuple[str, ...]) -> None:
+  """Puts a step's measurements on the board."""
+  for name in names if out.board else ():
+    out.board.add_scalar(f'{out.stage.kind}/{name}', row[name], row['step'])
+
+
+def save(out: Output, state, meta: dict, curve: list[dict]) -> None:
+  """A checkpoint, and first the training curve up to it: a resumed run cuts the curve back."""
+  files.write_table(out.folder / 'metrics.parquet', pd.DataFrame(curve))
   meta = meta | {'curve_rows': len(curve)}
-  checkpoint.save(where / 'checkpoints', int(state.step), state, meta)
+  checkpoint.save(out.checkpoints, int(state.step), state, meta)
 
 
 def _read_curve(setting: Setting, stage: Stage, rows: int) -> list[dict]:
@@ -165,13 +227,18 @@ def begin(setting: Setting, stage: Stage):
     state, meta = own
     return state, meta, _read_curve(setting, stage, meta['curve_rows'])
   meta = {'ledger': compute.empty(), 'seconds': 0.0}
-  if stage.parent is None:
+  if stage.parent is None and 'origin' not in stage.recipe:
     init = train_step.make_init(cfg, opt, setting.mesh)
     return init(key(stage.recipe['seed'], 'init')), meta, []
-  state = state_of(setting.workdir, stage.parent, stage.recipe, setting.mesh)
-  if stage.recipe['start'] == 0:
-    state = train_step.make_restart(cfg, opt, setting.mesh)(state.params)
-  return state, meta, []
+  if stage.parent is None:
+    params = origin.load(stage.recipe['origin'], cfg, setting.mesh)
+  else:
+    state = state_of(setting.workdir, stage.parent, setting.mesh)
+    if stage.recipe['start'] > 0:
+      return state, meta, []
+    params = state.params
+  fresh = key(stage.recipe['seed'], 'adapters')
+  return train_step.make_restart(cfg, opt, setting.mesh)(params, fresh), meta, []
 
 
 def path_of(setting: Setting, stage: Stage) -> tuple[dict, dict]:
@@ -180,7 +247,11 @@ def path_of(setting: Setting, stage: Stage) -> tuple[dict, dict]:
   The path is what this cell would have cost had it been run alone; nothing is shared in it.
   """
   if stage.parent is None:
-    return {}, {kind: compute.empty() for kind in ('pretrain', 'sft', 'rl')}
+    path = {kind: compute.empty() for kind in ('pretrain', 'sft', 'rl')}
+    if 'origin' not in stage.recipe:
+      return {'pretrain_tokens': 0, 'pretrain_source': 'counted'}, path
+    cell, path['pretrain'] = origin.past(stage.recipe['origin'], model(stage.recipe))
+    return cell, path
   parent = done(setting.workdir, stage.parent)
   return parent['cell'], parent['path']
 

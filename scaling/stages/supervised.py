@@ -6,38 +6,39 @@ branch that leaves the trunk and decays. A segment and a branch are the same sta
 """
 
 import math
-import time
 
-import jax
 import numpy as np
-import tensorboardX
 
-from scaling import compute, losses, records, sharding, train_step
+from scaling import compute, losses, processes, records, sharding, train_step
 from scaling.data import batches
 from scaling.stages import stage as stages
 
-EVALUATION_ROWS = 64  # at a time: fixed, whatever the batch or the mesh
+EVALUATION_ROWS = 64  # at a time, whatever the batch; on a wider mesh one for each shard of rows
+
+
+def evaluation_rows(mesh) -> int:
+  """Rows at a time of the held-out loss: EVALUATION_ROWS, or the next that the mesh divides."""
+  ways = mesh.shape['data'] * mesh.shape['fsdp']
+  return -(-EVALUATION_ROWS // ways) * ways
 
 
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Trains from `start` to `stop`, and measures the held-out loss where the recipe asks for it."""
-  recipe = stage.recipe
+  recipe, how = stage.recipe, stages.mechanics(setting.how, stage.recipe, setting.mesh)
   cfg, opt = stages.model(recipe), stages.optimizer(recipe)
   folder, _ = stages.load_data(setting.workdir, recipe)
   state, meta, curve = stages.begin(setting, stage)
   ledger, step, seconds = meta['ledger'], int(state.step), stages.stopwatch(meta)
   train = None
   if step < recipe['stop']:
-    packed = batches.packed(folder, recipe['pool'])
-    sharding.check_rows(setting.mesh, recipe['rows'], f'config.{stage.kind}.rows')
-    microbatches = setting.microbatches if stage.kind == 'sft' else 1
+    packed, tally = batches.packed(folder, recipe['pool']), batches.tally(folder, recipe['pool'])
+    B, T = recipe['rows'], packed.tokens.shape[1]
+    sharding.check_rows(setting.mesh, B, f'config.{stage.kind}.rows')
+    here, where = sharding.rows_here(setting.mesh, B), sharding.batch(setting.mesh)
     train = train_step.make_train_step(
-      cfg, losses.cross_entropy, None, opt, setting.mesh, microbatches
+      cfg, losses.cross_entropy, None, opt, setting.mesh, how
     )
-  board = tensorboardX.SummaryWriter(
-    str(stages.folder(setting.workdir, stage.id) / 'tensorboard'), purge_step=step
-  )
-  pending, saved = None, time.monotonic()
+  pending = None
 
   def settle(pending):  # reads the metrics of a step whose successor is already running
     row = {name: float(value) for name, value in pending.items()}
@@ -47,21 +48,21 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       raise stages.NonFinite(words, ledger)
     curve.append(row)
     if row['step'] % 10 == 0:
-      for name in ('loss', 'grad_norm', 'learning_rate'):
-        board.add_scalar(f'{stage.kind}/{name}', row[name], row['step'])
+      stages.scalars(out, row, ('loss', 'grad_norm', 'learning_rate'))
 
-  with board:
+  with stages.output(setting, stage, step) as out:
     while step < recipe['stop']:
-      rows = batches.batch(packed, recipe['seed'], step, recipe['rows'])
-      mask = rows.pop('loss_mask').astype(np.float32)
-      real = rows['segment_ids'] > 0
-      tokens, context = int(real.sum()), int((rows['positions'][real] + 1).sum())
+      picked = batches.picked(len(tally), recipe['seed'], step, B)
+      tokens, context, counted = (int(n) for n in tally[picked].sum(axis=0))
+      rows = batches.read(packed, picked[here])
+      # losses.mean_over_tokens, of the rows that are here
+      rows['weights'] = rows.pop('loss_mask') / np.float32(counted)
       rate = train_step.learning_rate(
         step, recipe['learning_rate'], recipe['warmup'], recipe['end'], recipe['decay']
       )
-      rows['weights'] = np.asarray(losses.mean_over_tokens(mask))
-      state, metrics = train(state, rows, rate, 1.0)
-      ledger = compute.add(ledger, compute.train(cfg, tokens, context, *mask.shape))
+      state, metrics = train(state, sharding.feed(where, B, rows), rate, 1.0)
+      spent = compute.train(cfg, tokens, context, B, T, how.remat, how.loss_chunk)
+      ledger = compute.add(ledger, spent)
       if pending is not None:
         settle(pending)
       pending = {'step': step, 'learning_rate': rate, 'tokens': tokens, **metrics}
@@ -69,25 +70,29 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       setting.progress(
         (step - recipe['start']) / (recipe['stop'] - recipe['start']), f'step {step}'
       )
-      if time.monotonic() - saved > setting.checkpoint_seconds or step == recipe['stop']:
+      told_to_stop = processes.preempted()
+      if out.due() or told_to_stop or step == recipe['stop']:
         settle(pending)
         stages.check_finite(state.params, f'step {step - 1}', ledger)
-        pending, saved = None, time.monotonic()
-        stages.save(setting, stage, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-  if recipe['stop'] == 0 and 'curve_rows' not in meta:  # no steps: the fresh model is the result
-    stages.save(setting, stage, state, meta, curve)
+        pending = None
+        stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+      if told_to_stop:
+        raise processes.Preempted
+    if recipe['stop'] == 0 and 'curve_rows' not in meta:  # no steps: the fresh model is the result
+      stages.save(out, state, meta, curve)
 
   cell, path = stages.path_of(setting, stage)
   path[stage.kind] = compute.add(path[stage.kind], ledger)
   meta = {'ledger': ledger, 'seconds': seconds()}
   seen, distinct = tokens_seen(folder, recipe)
   if stage.kind == 'pretrain':
-    cell = records.cell_of_model(recipe, cfg) | {'pretrain_tokens': seen}
+    cell = records.cell_of_model(recipe, cfg) | cell
+    cell['pretrain_tokens'] += seen
   else:
     cell |= {'sft_tokens': seen, 'sft_unique_tokens': distinct, 'trunk': recipe['trunk']}
   cell['seconds'] += meta['seconds']
   if recipe['measure']:
-    loss, stderr, count = held_out_loss(setting, cfg, state.params, folder)
+    loss, stderr, count = held_out_loss(setting, cfg, state.params, folder, how)
     row = records.row(
       stage, cell, path, setting.environment,
       metric='loss', value=loss, stderr=stderr, problems=count,
@@ -105,23 +110,23 @@ def tokens_seen(folder, recipe) -> tuple[int, int]:
   return round(seen), round(min(seen, counts['tokens']))
 
 
-def held_out_loss(setting, cfg, params, folder) -> tuple[float, float, int]:
+def held_out_loss(setting, cfg, params, folder, how) -> tuple[float, float, int]:
   """Mean of -log p over the response tokens of all validation problems, in nats.
 
   Returns (loss, standard error of the ratio with rows as clusters, problems).
   """
-  score = train_step.make_score(cfg, setting.mesh)
-  packed = batches.packed(folder, 'validation')
-  sums, weights = [], []
-  for start in range(0, len(packed.tokens), EVALUATION_ROWS):
-    part = [np.asarray(field[start : start + EVALUATION_ROWS]) for field in packed]
-    short = EVALUATION_ROWS - len(part[0])
+  score = train_step.make_score(cfg, setting.mesh, how)
+  packed, where = batches.packed(folder, 'validation'), sharding.batch(setting.mesh)
+  B, sums, weights = evaluation_rows(setting.mesh), [], []
+  for start in range(0, len(packed.tokens), B):
+    part = [np.asarray(field[start : start + B]) for field in packed]
+    short = B - len(part[0])
     padded = [np.pad(field, ((0, short), (0, 0))) for field in part]
     names = ('tokens', 'positions', 'segment_ids')
     batch = dict(zip(names, (field.astype(np.int32) for field in padded)))
-    logp, _ = score(params, batch, 1.0)
+    logp = processes.gather(score(params, sharding.spread(where, batch), 1.0))
     mask = padded[3]
-    sums.append(-(np.asarray(jax.device_get(logp), np.float64) * mask).sum(axis=1))
+    sums.append(-(logp.astype(np.float64) * mask).sum(axis=1))
     weights.append(mask.sum(axis=1))
   y, w = np.concatenate(sums), np.concatenate(weights)
   y, w = y[w > 0], w[w > 0]

@@ -126,7 +126,8 @@ def _write_model(w, seed, model, banks, rl):
   t, params = w.truth, SIZES[model]
   train = lambda tokens: {'forward': 2 * params * tokens, 'backward': 4 * params * tokens}
   ident = {'seed': seed, 'model': model, 'params': params + 1600, 'params_non_embedding': params}
-  ident |= {'pretrain_tokens': t.pretrain_tokens, 'device': 'cpu', 'git_commit': '0123456789abcdef'}
+  ident |= {'pretrain_tokens': t.pretrain_tokens, 'pretrain_source': 'counted'}
+  ident |= {'device': 'cpu', 'git_commit': '0123456789abcdef'}
   pretrain = train(t.pretrain_tokens)
   base = w.stage('pretrain', None, f'pretrain {model}', seed, {'preset': model}, pretrain)
   segment, done, trunk = base, 0.0, None

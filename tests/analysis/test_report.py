@@ -233,7 +233,7 @@ def test_training_curves_draw_every_run_once(reading):
 def test_command_line(workdir, tmp_path, capsys):
   assert report.main([str(workdir), '--study=synthetic', '--queries=1e3']) == 0
   printed = capsys.readouterr().out
-  assert 'for 1k queries' in printed and printed.strip().endswith('report.html')
+  assert 'for 1k queries' in printed and printed.strip().endswith('report-synthetic.html')
   assert report.main([str(tmp_path)]) == 2
   error = capsys.readouterr().err
   assert 'no study has run' in error and error.count('\n') == 1
@@ -295,3 +295,13 @@ def test_a_smaller_model_that_is_best_is_named(middle, said):
   losses = losses.assign(tokens=1e6, value=[0.5, middle, 0.3], stderr=0.01, seeds=1)
   words = findings._best_size(losses, 1e6)
   assert ('not the largest model but 75k, 0.200' in words) == said and bool(words) == said
+
+
+def test_imported_pretraining_is_said_to_be_estimated_or_unknown(reading):
+  records = reading.study.records
+  assert findings.imported(records) == []
+  first, second = sorted(set(records['model']))[:2]
+  source = records['model'].map({first: 'estimated', second: 'unknown'}).fillna('counted')
+  estimated, unknown = findings.imported(records.assign(pretrain_source=source))
+  assert estimated.startswith(f'The pretraining FLOPs of {first} are estimated from')
+  assert unknown.startswith(f'The pretraining FLOPs of {second} are unknown and left out')

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from scaling.data import batches, pools, tasks
+from scaling import study
+from scaling.data import batches, pools, subwords, tasks
 from scaling.data.vocab import PADDING, STOP, VOCABS
 from scaling.errors import BadInput
+from tests import tiny
+from tests.data import toys
 
 ROOT = pathlib.Path(__file__).parents[2]
 MIXTURE = ('gcd(max_value=60)', 'products(max_digits=2)')
@@ -133,6 +136,159 @@ def test_text_of_any_script_is_packed_as_bytes(tmp_path):
     tasks.prepare(spec, tmp_path / 'data')
   path.unlink()
   tasks.prepare(spec, tmp_path / 'data')  # the arrays are enough
+
+
+# -- tokenizers
+
+
+def tiny_spec(vocab, style='full'):
+  c = tiny.get_config()
+  c.data.vocab, c.data.style, c.data.row_tokens = vocab, style, 160
+  c.data.sft_problems = 150
+  return study.data_spec(c)
+
+
+def check_rows(folder, spec):
+  """The packed rows against each problem encoded by itself, by id; problems in any order."""
+  data = batches.load(folder)
+  drawn = pools.draw(spec._replace(long_examples='error'))
+  for pool in batches.PACKED:
+    drafts = [draft for name in drawn if name.split()[0] == pool for draft in drawn[name]]
+    direct = collections.Counter()
+    for draft in drafts:
+      prompt = data.vocab.prompt(draft.problem.prompt)
+      response = [*data.vocab.encode(draft.problem.solution), data.vocab.stop]
+      mask = [pool == 'pretrain'] * len(prompt) + [True] * len(response)
+      direct[(*prompt, *response), (False, *mask[1:])] += 1
+    found = collections.Counter(
+      (tuple(tokens.tolist()), tuple(mask.tolist())) for tokens, _, mask in segments(folder, pool)
+    )
+    assert found == direct
+  return data
+
+
+def test_a_study_with_a_bpe_of_its_own(tmp_path):
+  spec = tiny_spec('bpe(290)')
+  said = []
+  tasks.prepare(spec, tmp_path / 'data', said.append)
+  assert 'training bpe(290) on 350 examples' in said
+  data = check_rows(tmp_path / 'data', spec)
+  assert data.vocab.name == 'bpe(290)' and data.vocab.size == 290
+  assert data.vocab.stop == 0  # an id that packing takes for padding
+  drawn = pools.draw(spec)
+  texts = [
+    text
+    for pool in ('sft', 'pretrain 0')
+    for draft in drawn[pool]
+    for text in (draft.problem.prompt, draft.problem.solution)
+  ]
+  subwords.train(texts, 290, tmp_path / 'direct')
+  written = lambda folder: (folder / 'tokenizer.json').read_bytes()
+  assert written(tmp_path / 'data' / 'tokenizer') == written(tmp_path / 'direct')
+  prompts = [problem.prompt for problem in batches.problems(data.folder, 'test')]
+  tokens = sum(len(data.vocab.prompt(prompt)) for prompt in prompts)
+  assert tokens < sum(map(len, prompts)) / 2
+
+  with pytest.raises(BadInput, match=r"yields \d+ tokens: use 'bpe\(\d+\)' or less"):
+    tasks.prepare(tiny_spec('bpe(5000)'), tmp_path / 'more')
+  assert not (tmp_path / 'more').exists()
+
+
+@pytest.mark.parametrize('style', ['full', 'chat'])
+def test_a_study_with_a_tokenizer_of_a_folder(tmp_path, style):
+  path = toys.chat_folder(tmp_path / 'models', 'llama3')
+  spec = tiny_spec(str(path), style)
+  tasks.prepare(spec, tmp_path / 'data')
+  data = check_rows(tmp_path / 'data', spec)
+  token = lambda i: data.vocab.decode([i])
+  first, *_ = segments(tmp_path / 'data', 'sft')
+  ids = first[0].tolist()
+  assert token(ids[0]) == '<|begin_of_text|>' and ids[-1] == data.vocab.stop
+  assert ('assistant<|end_header_id|>' in ''.join(map(token, ids[:-1]))) == (style == 'chat')
+  problem = batches.problems(data.folder, 'test')[0]
+  tokens, lengths, _ = batches.encode_prompts([problem], data.vocab, 160)
+  assert tokens[0, : lengths[0]].tolist() == data.vocab.prompt(problem.prompt)
+
+  assert data.sources.keys() == {
+    str(path / name) for name in ('tokenizer.json', 'tokenizer_config.json')
+  }
+  tasks.prepare(spec, tmp_path / 'data')
+  (path / 'tokenizer_config.json').write_text('{}')
+  with pytest.raises(BadInput, match=r'tokenizer_config\.json: changed since .*data was prepared'):
+    tasks.prepare(spec, tmp_path / 'data')
+  for file in path.iterdir():
+    file.unlink()
+  assert batches.load(tmp_path / 'data').vocab == data.vocab  # a copy is kept
+
+
+def test_a_study_with_a_sentencepiece_model_is_packed_by_seqios_own_vocabulary(
+  tmp_path, monkeypatch
+):
+  import seqio
+
+  used = []
+  ours = tasks._seqio_vocabularies
+  monkeypatch.setattr(tasks, '_seqio_vocabularies', lambda *a: used.extend(ours(*a)) or used[-2:])
+  path = toys.sentencepiece_model(tmp_path / 'spiece.model', character_coverage=1.0)
+  spec = tiny_spec(str(path))
+  with pytest.raises(
+    BadInput, match=r"the character '.' is not in the vocabulary '.*spiece\.model'"
+  ):
+    tasks.prepare(spec, tmp_path / 'data')  # never met in the text that it was trained on
+  everything = [chr(c) for c in range(33, 127)]
+  path = toys.sentencepiece_model(path, user_defined_symbols=everything, vocab_size=200)
+  tasks.prepare(spec, tmp_path / 'data')
+  check_rows(tmp_path / 'data', spec)
+  assert len(used) == 2 and all(isinstance(v, seqio.SentencePieceVocabulary) for v in used)
+
+
+def test_ids_beyond_16_bits_are_kept(tmp_path):
+  tokenizer = toys.byte_level(size=300)
+  tokenizer.add_tokens([f'<{i}>' for i in range(70_000)] + [' the'])
+  path = toys.folder(tmp_path / 'model', tokenizer, eos_token='<|endoftext|>')
+  spec = tiny_spec(str(path))
+  tasks.prepare(spec, tmp_path / 'data')
+  data = check_rows(tmp_path / 'data', spec)
+  rows = batches.packed(data.folder, 'sft')
+  assert data.vocab.size == 70_301 and rows.tokens.dtype == np.uint32
+  assert rows.tokens.max() == 70_300
+  assert batches.batch(rows, 0, 0, 64)['tokens'].max() == 70_300
+
+
+def test_no_held_out_problem_teaches_a_bpe_where_long_ones_are_left_out(tmp_path, monkeypatch):
+  """The file's problems are given out in one order, so leaving some out moves all that follow."""
+  rows = [
+    {'question': f'what is {"so " * (i % 3 * 20)}{i} and {i}?', 'answer': f'{i}\n#### {2 * i}'}
+    for i in range(90)
+  ]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  counts = {
+    'sft': None,
+    'rl': 10,
+    'validation': 10,
+    'test': 10,
+    'pretrain': 0,
+    'pretrain_tasks': (),
+  }
+  spec = SPEC._replace(
+    task=f'jsonl(path={str(path)!r})', style='full', vocab='bpe(270)', row_tokens=40, **counts,
+    long_examples='drop',
+  )  # fmt: skip
+  taught = []
+  train = subwords.train
+  monkeypatch.setattr(
+    subwords, 'train', lambda texts, *a: train(taught.append(list(texts)) or taught[-1], *a)
+  )
+  tasks.prepare(spec, tmp_path / 'data')
+  held = {
+    p.prompt
+    for pool in ('rl', 'validation', 'test')
+    for p in batches.problems(tmp_path / 'data', pool)
+  }
+  assert len(held) == 30 and len(taught) > 1
+  assert set(taught[0]) & held and not set(taught[-1]) & held
+  assert all(len(tokens) <= 40 for tokens, _, _ in segments(tmp_path / 'data', 'sft'))
 
 
 def test_a_prepared_folder_is_left_alone(folder, monkeypatch):

@@ -2,16 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data.vocab import PADDING, STOP, UNKNOWN, VOCABS, holders
+from scaling.data.vocab import CHARACTERS, PADDING, STOP, UNKNOWN, VOCABS, check, holders, named
 
 
 @pytest.mark.parametrize('name', ['arithmetic', 'ascii'])
 def test_characters_come_back(name):
-  vocab = VOCABS[name]
-  assert len(set(vocab.characters)) == len(vocab.characters)
-  ids = vocab.encode(vocab.characters)
-  assert ids == list(range(3, vocab.size))
-  assert vocab.decode(ids) == vocab.characters
+  vocab, characters = VOCABS[name], CHARACTERS[name]
+  assert len(set(characters)) == len(characters)
+  ids = vocab.encode(characters)
+  assert ids == vocab.prompt(characters) == list(range(3, vocab.size))
+  assert vocab.decode(ids) == characters
 
 
 @given(st.text(st.characters(codec='utf-8')))
@@ -42,3 +42,10 @@ def test_missing_names_the_first_character():
   assert VOCABS['ascii'].missing('1+q=€') == '€'
   assert holders('q') == ['ascii', 'bytes']
   assert holders('€') == ['bytes']
+
+
+def test_names():
+  for name, vocab in VOCABS.items():
+    assert named(name) is vocab and vocab.name == name
+    assert check(name) == vocab.size and vocab.stop == STOP
+  assert check('bpe(1024)') == 1024  # before there is any text

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.compute import parameters
 from scaling.errors import BadInput
 from scaling.model import transformer
-from scaling.model.presets import PRESETS, model_config
 
 CFG = transformer.ModelConfig(
   vocab_size=16, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=32
@@ -107,6 +105,51 @@ def test_logits_are_those_of_the_architecture(options):
   np.testing.assert_allclose(forward(cfg, params, tokens)[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_padded_vocabulary_has_the_same_logits_and_none_to_spare():
+  params, tokens = params_of(CFG), random_tokens(1, 9)
+  padded = dataclasses.replace(CFG, vocab_multiple=10)
+  wide = params | {'embed': np.pad(params['embed'], ((0, 4), (0, 0)), constant_values=9.0)}
+  logits = forward(padded, wide, tokens)
+  assert logits.shape[-1] == padded.padded_vocab == 20
+  np.testing.assert_array_equal(logits[..., :16], forward(CFG, params, tokens))
+  assert (logits[..., 16:] == -1e30).all()
+
+
+def test_adapters_are_added_to_their_matrices():
+  """Merged by hand into the base, they give the same logits; fresh ones change nothing."""
+  cfg = dataclasses.replace(CFG, lora_rank=2, lora_alpha=6.0)
+  params, tokens = params_of(cfg), random_tokens(2, 9)
+  merged = dict(params['blocks'])
+  for name in transformer.adapted(cfg):
+    a, b = merged.pop(f'{name}_a'), merged.pop(f'{name}_b')
+    merged[name] = merged[name] + 3.0 * (a @ b).reshape(merged[name].shape)
+  expected = forward(CFG, params | {'blocks': merged}, tokens)
+  np.testing.assert_allclose(forward(cfg, params, tokens), expected, rtol=1e-4, atol=1e-4)
+  fresh = transformer.init(cfg, jax.random.key(0))['blocks']
+  for name, (rows, columns) in transformer.adapted(cfg).items():
+    assert fresh[f'{name}_a'].shape == (2, rows, 2) and fresh[f'{name}_b'].shape == (2, 2, columns)
+    assert fresh[f'{name}_a'].std() > 0 and (fresh[f'{name}_b'] == 0).all()
+
+
+def test_scaled_rotary_frequencies_by_hand():
+  """Original positions 8192 and theta 500,000: Llama 3.1. A pair with a wave shorter than 8192 / 4
+  is kept, one longer than 8192 is slowed by 8, and between it is blended."""
+  cfg = dataclasses.replace(
+    CFG, head_dim=128, rope_theta=500_000.0, rope_scaling=[8.0, 1.0, 4.0, 8192.0]
+  )
+  plain = 500_000.0 ** -(np.arange(64) / 64)
+  wave = 2 * np.pi / plain
+  got = transformer.frequencies(cfg)
+  assert got.dtype == np.float32
+  np.testing.assert_allclose(got[wave < 2048], plain[wave < 2048], rtol=1e-6)
+  np.testing.assert_allclose(got[wave > 8192], plain[wave > 8192] / 8, rtol=1e-6)
+  (between,) = np.nonzero((wave > 2048) & (wave < 8192))
+  for i in between:
+    blend = (8192 / wave[i] - 1) / 3
+    assert got[i] == pytest.approx(plain[i] * (blend + (1 - blend) / 8), rel=1e-5)
+  assert len(between) > 3
+
+
 PERTURBED = {  # every field, and another value for it
   'vocab_size': 17,
   'd_model': 18,
@@ -121,16 +164,24 @@ PERTURBED = {  # every field, and another value for it
   'qkv_bias': True,
   'tied_embeddings': False,
   'dtype': 'bfloat16',
+  'rope_scaling': (4.0, 1.0, 4.0, 8.0),
+  'mup_base': 8,
+  'lora_rank': 2,
+  'lora_alpha': 8.0,
 }
 
 
-@pytest.mark.parametrize('field', [field.name for field in dataclasses.fields(CFG)])
+FIELDS = [field.name for field in dataclasses.fields(CFG) if field.name != 'vocab_multiple']
+
+
+@pytest.mark.parametrize('field', FIELDS)
 def test_every_field_changes_the_logits(field):
   """Parameters common to both models agree: cut to the smaller shape, or padded with ones."""
-  cfg = dataclasses.replace(CFG, **{field: PERTURBED[field]})
+  base_cfg = dataclasses.replace(CFG, lora_rank=2) if field == 'lora_alpha' else CFG
+  cfg = dataclasses.replace(base_cfg, **{field: PERTURBED[field]})
 
   def fit(path, leaf):
-    node = params_of(CFG)
+    node = params_of(base_cfg)
     for key in path:
       node = node.get(key.key, {})
     if isinstance(node, dict):
@@ -141,7 +192,7 @@ def test_every_field_changes_the_logits(field):
     return out
 
   tokens = random_tokens(2, 9)
-  base = forward(CFG, params_of(CFG), tokens)
+  base = forward(base_cfg, params_of(base_cfg), tokens)
   logits = forward(cfg, jax.tree_util.tree_map_with_path(fit, params_of(cfg)), tokens)
   if field == 'vocab_size':
     assert logits.shape[-1] == 17
@@ -237,15 +288,6 @@ def test_an_untied_unembedding_set_to_the_embedding_is_the_tied_model():
   np.testing.assert_array_equal(logits, forward(CFG, params, tokens))
 
 
-@pytest.mark.parametrize('name', PRESETS)
-def test_a_preset_is_named_by_its_non_embedding_parameters(name):
-  cfg = model_config(name, vocab_size=50)
-  stated = float(name[:-1]) * {'k': 1e3, 'm': 1e6}[name[-1]]
-  assert parameters(cfg).non_embedding == pytest.approx(stated, rel=0.02)
-  assert cfg.n_heads % cfg.n_kv_heads == 0 and cfg.head_dim % 2 == 0
-  assert cfg.n_heads * cfg.head_dim == cfg.d_model
-
-
 @pytest.mark.parametrize(
   'change, words',
   [
@@ -260,11 +302,6 @@ def test_an_impossible_shape_is_one_line_that_says_what_is_possible(change, word
     dataclasses.replace(CFG, **change)
   assert '\n' not in str(error.value)
   assert all(word in str(error.value) for word in words)
-
-
-def test_an_unknown_preset_names_the_nearest():
-  with pytest.raises(BadInput, match=r"'150' is unknown; nearest: '150k'"):
-    model_config('150', vocab_size=50)
 
 
 def test_initialisation_is_a_function_of_the_key():

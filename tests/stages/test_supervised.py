@@ -23,7 +23,7 @@ def test_held_out_loss_is_the_mean_over_response_tokens(tiny_workdir):
   stage = _branches()[-1]
   cfg = stages.model(stage.recipe)
   mesh = sharding.make_mesh()
-  params = stages.state_of(tiny_workdir, stage.id, stage.recipe, mesh).params
+  params = stages.state_of(tiny_workdir, stage.id, mesh).params
   folder, data = stages.load_data(tiny_workdir, stage.recipe)
   total, count, by_problem = 0.0, 0, batches.problems(folder, 'validation')
   for problem in by_problem:
@@ -65,13 +65,13 @@ def test_a_branch_counts_its_whole_path_and_only_real_tokens(tiny_workdir):
 def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir):
   """SFT against one device; RL and banks run to their end on two (their draws may part at ties)."""
   c = tiny.get_config()
-  c.sft.microbatches, c.mesh.data = 2, 2
+  c.mechanics.microbatches, c.mesh.data = 2, 2
   study.run(c, tmp_path / 'w')
   assert all(stages.done(tmp_path / 'w', s.id)['outcome'] == 'ok' for s in study.expand(c))
   stage = _branches()[-1]
   mesh = sharding.make_mesh()
   one, two = (
-    stages.state_of(w, stage.id, stage.recipe, mesh).params for w in (tiny_workdir, tmp_path / 'w')
+    stages.state_of(w, stage.id, mesh).params for w in (tiny_workdir, tmp_path / 'w')
   )
   far = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), one, two)
   assert max(jax.tree.leaves(far)) < 2e-2  # Adam turns noise in tiny gradients into whole steps

@@ -1,0 +1,415 @@
+"""Tokenizers of Hugging Face and of SentencePiece, and a byte-level BPE of one's own.
+
+A tokenizer on disk is a folder with a tokenizer.json (and, beside it, the files that say what ends
+a text and how a chat is written), that file itself, or a SentencePiece file `*.model`.
+
+Text is never read as a special token: '<|im_end|>' in a problem is some characters. The special
+tokens of a prompt come from the tokenizer's chat template, or are what its post-processor puts
+before any text (a bos token); the one of a response is the stop token at its end.
+"""
+
+import datetime
+import functools
+import itertools
+import json
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterable
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+import sentencepiece
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from scaling.data.vocab import VOCABS, Vocab
+from scaling.errors import BadInput
+
+BESIDE = (
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'generation_config.json',
+  'config.json',
+  'chat_template.jinja',
+)
+END_OF_TEXT = '<|endoftext|>'  # the stop token of a BPE trained here, its id 0
+# How text is cut before its bytes are merged: words with the mark or space before them, single
+# digits (so that numbers are spelled in one way), runs of other marks, and space. Qwen2's own.
+PIECES = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+  r'\s*[\r\n]+|\s+(?!\S)|\s+'
+)
+# What `strftime_now` of a template gives: a prompt must not change overnight. It is the date that
+# Llama 3.1's own template falls back to.
+TODAY = datetime.datetime(2024, 7, 26)
+
+
+def files(path) -> list[pathlib.Path]:
+  """The files that a tokenizer is made of, the main one first. BadInput where there is none."""
+  path = pathlib.Path(path)
+  main = path / 'tokenizer.json' if path.is_dir() else path
+  if path.is_dir() and not main.is_file():
+    found = sorted(path.glob('*.model'))
+    if len(found) != 1:
+      raise BadInput(
+        f'{path}: no tokenizer.json in this folder, and {len(found)} files *.model: '
+        'data.vocab names a folder with one tokenizer, or its file'
+      )
+    main = found[0]
+  if not main.is_file():
+    raise BadInput(
+      f'data.vocab is {str(path)!r}: it must be one of {", ".join(VOCABS)}, bpe(N), or the path of '
+      'a tokenizer (a folder with a tokenizer.json, or a SentencePiece file *.model), and there is '
+      'no such path'
+    )
+  if main.suffix == '.model':
+    return [main]
+  return [main, *(file for file in (main.parent / name for name in BESIDE) if file.is_file())]
+
+
+def copy(path, folder: pathlib.Path) -> None:
+  """Copies a tokenizer's files, so that the copy is a tokenizer of the same ids."""
+  folder.mkdir()
+  main, *others = files(path)
+  shutil.copyfile(main, folder / f'tokenizer{main.suffix}')
+  for other in others:
+    shutil.copyfile(other, folder / other.name)
+
+
+def load(path, name: str, chat: bool) -> Vocab:
+  """The tokenizer at a path, as a vocabulary of that name.
+
+  Raises BadInput, naming the file, where it cannot be read, has no token to stop at, or, where
+  `chat`, has no template or one that fails.
+  """
+  try:
+    found = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files(path)]
+    return _load(tuple(found), name, chat)
+  except OSError as error:
+    raise BadInput(f'{error.filename or path}: {error.strerror or error}') from None
+
+
+@functools.lru_cache(maxsize=8)
+def _load(found: tuple, name: str, chat: bool) -> Vocab:
+  main, *others = (pathlib.Path(path) for path, *_ in found)
+  if main.suffix == '.model':
+    return _sentencepiece(main, name, chat)
+  return _hugging_face(main, others, name, chat)
+
+
+# -- SentencePiece
+
+
+def _sentencepiece(path: pathlib.Path, name: str, chat: bool) -> Vocab:
+  """A SentencePiece model as it is: its own eos, and no token before a prompt (as T5 has it)."""
+  try:
+    model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+  except RuntimeError:
+    raise BadInput(
+      f'{path}: not a SentencePiece model: give the file that its trainer wrote'
+    ) from None
+  size, stop, unknown = model.get_piece_size(), model.eos_id(), model.unk_id()
+  if stop < 0:
+    raise BadInput(f'{path}: it has no eos piece to stop at: train it with an eos_id')
+  if chat:
+    raise BadInput(
+      f"{path}: a SentencePiece model has no chat template: use data.style = 'full', or name a "
+      'folder with a tokenizer.json'
+    )
+
+  def encode(text):
+    return model.encode(_utf8(text))
+
+  def decode(ids):
+    return model.decode([i for i in _until(stop, ids) if i < size])
+
+  def missing(text):
+    pairs = zip(model.encode(_utf8(text)), model.encode(_utf8(text), out_type=str), strict=True)
+    return next((piece.lstrip('\u2581')[:1] for i, piece in pairs if i == unknown), None)
+
+  return Vocab(name, size, stop, encode, encode, decode, missing)
+
+
+def _utf8(text: str) -> str:
+  """The text with '?' for halves of surrogate pairs, which no tokenizer takes."""
+  return text.encode('utf-8', 'replace').decode()
+
+
+def _until(stop: int, ids: Iterable[int]) -> list[int]:
+  return list(itertools.takewhile(lambda i: i != stop, map(int, ids)))
+
+
+# -- tokenizer.json
+
+
+def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
+  written = _object(main)
+  try:
+    tokenizer = tokenizers.Tokenizer.from_str(main.read_text('utf-8'))
+  except Exception as error:  # the package raises nothing more special
+    raise BadInput(
+      f'{main}: not a tokenizer ({_line(error)}): give a tokenizer.json as transformers saves it'
+    ) from None
+  tokenizer.no_truncation()
+  tokenizer.no_padding()
+  if getattr(tokenizer.model, 'dropout', None):
+    tokenizer.model.dropout = None
+  beside = {file.name: _object(file) for file in others if file.suffix == '.json'}
+  config = beside.get('special_tokens_map.json', {}) | beside.get('tokenizer_config.json', {})
+  named = {key: _content(value) for key, value in config.items() if key.endswith('_token')}
+  named = {key: text for key, text in named.items() if text is not None}
+  ends = [tokenizer.token_to_id(named['eos_token'])] if 'eos_token' in named else []
+  if ends == [None]:
+    raise BadInput(
+      f'{main}: its eos_token {named["eos_token"]!r} is not among its tokens: mend '
+      f'tokenizer_config.json beside it'
+    )
+  for file in ('generation_config.json', 'config.json'):
+    ids = beside.get(file, {}).get('eos_token_id')
+    ends += [i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)]
+  end = next((token for token in map(tokenizer.id_to_token, ends) if token), None)
+  if end is not None:
+    named.setdefault('eos_token', end)
+    _make_special(tokenizer, end)
+
+  vocab = functools.partial(_vocab, name, tokenizer, _unknown(written['model']))
+  if not chat:
+    if end is None:
+      raise BadInput(
+        f'{main}: no token to stop at: name its eos_token in a tokenizer_config.json beside it'
+      )
+    first = tokenizer.encode('a')  # with what the post-processor puts around any text
+    special = list(zip(first.ids, first.special_tokens_mask, strict=True))
+    before = [i for i, mark in itertools.takewhile(lambda pair: pair[1], special)]
+    tokenizer.encode_special_tokens = True
+    return vocab(end, lambda text: before + _plain(tokenizer, text))
+  source, template = _template(main, others, config)
+  render = _renderer(source, template, named)
+  end = _end_of_turn(render, _specials(tokenizer)) or end
+  if end is None:
+    raise BadInput(
+      f"{source}: its chat template writes no special token after the assistant's message, and "
+      'there is no eos_token: name one in tokenizer_config.json'
+    )
+  _make_special(tokenizer, end)
+  marked = tokenizers.Tokenizer.from_str(tokenizer.to_str())  # reads special tokens in a text
+  tokenizer.encode_special_tokens = True  # of which this one makes plain tokens
+  specials = sorted(_specials(tokenizer), key=len, reverse=True)
+  special = re.compile('|'.join(map(re.escape, specials)))
+  prompt = functools.partial(_chat_prompt, tokenizer, marked, special, render)
+  prompt('1+1=?')  # a template that fails says so here
+  return vocab(end, prompt)
+
+
+def _vocab(name: str, tokenizer, unknown: int | None, end: str, prompt: Callable) -> Vocab:
+  size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+  stop = tokenizer.token_to_id(end)
+
+  def decode(ids):
+    return tokenizer.decode(_until(stop, ids), skip_special_tokens=False)
+
+  def missing(text):
+    text = _utf8(text)
+    encoding, written = tokenizer.encode(text, add_special_tokens=False), set()
+    for i, (start, past) in zip(encoding.ids, encoding.offsets, strict=True):
+      if i != unknown:
+        written.update(range(start, past))
+    lost = (c for at, c in enumerate(text) if at not in written and not c.isspace())
+    return next(lost, None)
+
+  return Vocab(name, size, stop, functools.partial(_plain, tokenizer), prompt, decode, missing)
+
+
+def _plain(tokenizer, text: str) -> list[int]:
+  """Ids of a text in which nothing is special."""
+  return tokenizer.encode(_utf8(text), add_special_tokens=False).ids
+
+
+def _make_special(tokenizer, token: str) -> None:
+  """Marks a token of the vocabulary as special, where its file does not."""
+  if token not in _specials(tokenizer):
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
+
+
+def _specials(tokenizer) -> list[str]:
+  return [t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special]
+
+
+def _unknown(model: dict) -> int | None:
+  """The id that a tokenizer gives to what it cannot write, or None."""
+  if isinstance(model.get('unk_id'), int):
+    return model['unk_id']
+  return model['vocab'].get(model['unk_token']) if model.get('unk_token') else None
+
+
+def _object(path: pathlib.Path) -> dict:
+  """A JSON object. Raises BadInput, naming the file."""
+  try:
+    value = json.loads(path.read_text('utf-8'))
+  except (ValueError, RecursionError) as error:
+    raise BadInput(f'{path}: not JSON ({_line(error)}): fetch or mend the file') from None
+  if not isinstance(value, dict):
+    raise BadInput(f'{path}: not a JSON object: fetch or mend the file')
+  return value
+
+
+def _content(token) -> str | None:
+  """The text of a special token: a configuration has it bare, or in an object."""
+  text = token.get('content') if isinstance(token, dict) else token
+  return text if isinstance(text, str) else None
+
+
+def _line(error) -> str:
+  return ' '.join(str(error).split())[:200]
+
+
+# -- chat templates
+
+
+def _template(main: pathlib.Path, others, config: dict) -> tuple[pathlib.Path, str]:
+  """(the file that has it, the chat template). Raises BadInput where there is none."""
+  for file in others:
+    if file.name == 'chat_template.jinja':  # goes before the one in the configuration
+      return file, file.read_text('utf-8')
+  found = config.get('chat_template')
+  if isinstance(found, list):  # several, by name
+    found = {each.get('name'): each.get('template') for each in found if isinstance(each, dict)}
+    found = found.get('default')
+  if not isinstance(found, str):
+    raise BadInput(
+      f"{main.parent}: data.style is 'chat' and the tokenizer has no chat template: put one in "
+      "tokenizer_config.json (chat_template), or use data.style = 'full'"
+    )
+  return main.parent / 'tokenizer_config.json', found
+
+
+class _Generation(jinja2.ext.Extension):
+  """The tag `generation`, with which templates mark what an assistant says: written as it is."""
+
+  tags = frozenset({'generation'})
+
+  def parse(self, parser):
+    next(parser.stream)
+    return parser.parse_statements(('name:endgeneration',), drop_needle=True)
+
+
+def _renderer(source: pathlib.Path, template: str, named: dict) -> Callable:
+  """`render(messages, add_generation_prompt)`: a template as transformers renders it.
+
+  Only `strftime_now` differs: its day is TODAY. Raises BadInput for whatever a template does wrong.
+  """
+
+  def refuse(message):
+    raise jinja2.TemplateError(message)
+
+  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+  )
+  environment.filters['tojson'] = functools.partial(json.dumps, ensure_ascii=False)
+  environment.globals |= {'raise_exception': refuse, 'strftime_now': TODAY.strftime}
+  try:
+    compiled = environment.from_string(template)
+  except jinja2.TemplateSyntaxError as error:
+    raise BadInput(
+      f'{source}: its chat template has a syntax error in line {error.lineno} '
+      f'({_line(error.message)}): mend the template'
+    ) from None
+
+  def render(messages, add_generation_prompt):
+    try:
+      return compiled.render(
+        messages=messages,
+        tools=None,
+        documents=None,
+        add_generation_prompt=add_generation_prompt,
+        **named,
+      )
+    except Exception as error:  # whatever a template may raise
+      raise BadInput(
+        f"{source}: its chat template fails on a user's message ({_line(error)}): mend the "
+        "template, or use data.style = 'full'"
+      ) from None
+
+  return render
+
+
+def _end_of_turn(render: Callable, specials: list[str]) -> str | None:
+  """The special token that a template writes after what an assistant said, or None."""
+  said = 'It is 42.'
+  chat = [{'role': 'user', 'content': 'What is it?'}, {'role': 'assistant', 'content': said}]
+  try:
+    after = render(chat, False).rpartition(said)[2].lstrip()
+  except BadInput:
+    return None
+  return max((token for token in specials if after.startswith(token)), key=len, default=None)
+
+
+def _chat_prompt(plain, marked, special: re.Pattern, render: Callable, text: str) -> list[int]:
+  """Ids of a chat in which a user has said `text` and the assistant is to speak.
+
+  plain, marked: the tokenizer, and one that reads special tokens; special: matches any of those.
+  Those that the text itself spells are hidden from the template, and each stretch between the
+  template's own is encoded by itself.
+  """
+  text, hidden, mark = _utf8(text).rstrip('\n'), [], '\ue000'
+  chat = lambda text: render([{'role': 'user', 'content': text}], True)
+  if not special.search(text):  # as nearly always: encoded at one go, as transformers does
+    return _plain(marked, chat(text))
+  while mark in text:
+    mark += '\ue000'
+
+  def hide(found):
+    hidden.append(found[0])
+    return f'{mark}{len(hidden) - 1}{mark}'
+
+  while special.search(text):
+    text = special.sub(hide, text)
+  ids = []
+  rendered, at = chat(text), 0
+  for found in itertools.chain(special.finditer(rendered), [None]):
+    stretch = rendered[at : found.start() if found else None]
+    for i in reversed(range(len(hidden))):
+      stretch = stretch.replace(f'{mark}{i}{mark}', hidden[i])
+    ids += _plain(plain, stretch) if stretch else []
+    if found:
+      ids.append(marked.token_to_id(found[0]))
+      at = found.end()
+  return ids
+
+
+# -- a tokenizer of one's own
+
+
+def train(texts: Iterable[str], size: int, folder: pathlib.Path) -> None:
+  """Trains a byte-level BPE (1508.07909) of exactly `size` tokens, and writes it into `folder`.
+
+  Its tokens: END_OF_TEXT (id 0), the 256 bytes, then the merges, most frequent pair first; a pair
+  met once is not merged. The same texts give the same file. Raises BadInput where they have too
+  few pairs.
+  """
+  tokenizer = tokenizers.Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    [
+      pre_tokenizers.Split(tokenizers.Regex(PIECES), 'isolated'),
+      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+  )
+  tokenizer.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=size,
+    min_frequency=2,
+    show_progress=False,
+    special_tokens=[END_OF_TEXT],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+  )
+  tokenizer.train_from_iterator(texts, trainer)
+  if tokenizer.get_vocab_size() != size:
+    raise BadInput(
+      f"data.vocab is 'bpe({size})': the text to train on yields {tokenizer.get_vocab_size()} "
+      f"tokens: use 'bpe({tokenizer.get_vocab_size()})' or less, or ask for more problems"
+    )
+  folder.mkdir()
+  (folder / 'tokenizer.json').write_text(tokenizer.to_str(), 'utf-8')
+  (folder / 'tokenizer_config.json').write_text(json.dumps({'eos_token': END_OF_TEXT}) + '\n')

@@ -1,0 +1,161 @@
+"""Studies that begin from a checkpoint: what is loaded, what is counted, what is refused."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import analysis
+from scaling import compute, sharding, study, train_step
+from scaling.data import vocab
+from scaling.errors import BadInput
+from scaling.model import hf, transformer
+from scaling.stages import origin
+from scaling.stages import stage as stages
+from tests import tiny
+
+CFG = transformer.ModelConfig(
+  vocab_size=vocab.named('arithmetic').size, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1,
+  head_dim=8, d_ff=24, qkv_bias=True, rope_theta=5_000.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  """A Hugging Face folder of a small model."""
+  folder = tmp_path_factory.mktemp('models') / 'small'
+  hf.save(folder, CFG, transformer.init(CFG, jax.random.key(5)))
+  return folder
+
+
+def config_from(folder, **changed):
+  c = tiny.get_config()
+  c.pretrain.tasks, c.pretrain.tokens = (), 0
+  c.model.sizes, c.rl.updates, c.rl.sizes = ('small',), (), ()
+  c.sft.tokens, c.rl.sft_tokens = (2048,), ()
+  c.init_from = str(folder)
+  for key, value in changed.items():
+    setattr(c, key, value)
+  return c
+
+
+def first_state(workdir):
+  (path,) = (workdir / 'stages').glob('pretrain-*')
+  return stages.state_of(workdir, path.name, sharding.make_mesh())
+
+
+def test_a_study_begins_with_the_parameters_of_a_checkpoint(checkpoint, tmp_path):
+  c = config_from(checkpoint.parent / '{size}', init_tokens=(1e6,))
+  c.mesh.fsdp = 2
+  workdir = study.run(c, tmp_path / 'w')
+  expected = hf.load(checkpoint, CFG)
+  jax.tree.map(np.testing.assert_array_equal, first_state(workdir).params, expected)
+  records = analysis.load(workdir)
+  assert set(records['model']) == {'small'} and set(records['pretrain_source']) == {'estimated'}
+  assert set(records['pretrain_tokens']) == {1_000_000}
+  matrices = CFG.n_layers * (2 * 16 * 8 * 3 + 3 * 16 * 24) + 16 * CFG.vocab_size
+  assert records['pretrain_flops'].unique() == pytest.approx(6e6 * matrices)
+
+
+def test_what_was_not_given_is_unknown_and_marked(checkpoint):
+  cell, ledger = origin.past(
+    origin.find(str(checkpoint), None, dtype='float32', vocab_multiple=1)[0], CFG
+  )
+  assert cell == {'pretrain_tokens': 0, 'pretrain_source': 'unknown'}
+  assert compute.total(ledger) == 0
+
+
+@pytest.fixture(scope='module')
+def lora_workdir(tmp_path_factory):
+  c = tiny.get_config()
+  c.name, c.lora.rank, c.rl.updates, c.rl.sft_tokens = 'adapters', 2, (1,), (1024,)
+  c.sft.tokens = (1024,)
+  return study.run(c, tmp_path_factory.mktemp('lora') / 'w')
+
+
+def stage_of(workdir, kind):
+  return sorted((workdir / 'stages').glob(f'{kind}-*'))[0]
+
+
+def test_adapters_are_trained_in_sft_and_rl_over_the_base(lora_workdir):
+  """Pretraining has none; RL goes on with those of its parent; the base stays, to the bit."""
+  mesh = sharding.make_mesh()
+  base, sft, rl = (
+    stages.state_of(lora_workdir, stage_of(lora_workdir, kind).name, mesh).params['blocks']
+    for kind in ('pretrain', 'sft', 'rl')
+  )
+  for name, x in base.items():
+    np.testing.assert_array_equal(sft[name], x)
+    np.testing.assert_array_equal(rl[name], x)
+  assert 'wq_a' not in base
+  for name in set(sft) - set(base):
+    assert np.abs(sft[name]).max() > 0 and np.abs(rl[name] - sft[name]).max() > 0, name
+  drift = max(float(np.abs(rl[name] - sft[name]).max()) for name in set(sft) - set(base))
+  assert drift < 0.01  # one update: not a fresh start
+
+
+def test_a_study_begins_from_a_stage_of_another_and_counts_what_it_cost(lora_workdir, tmp_path):
+  parent = stage_of(lora_workdir, 'sft')
+  c = config_from(parent)
+  workdir = study.run(c, tmp_path / 'w')
+  recipe = json.loads((parent / 'stage.json').read_text())['recipe']
+  cfg = transformer.ModelConfig(**recipe['model'])
+  state = stages.state_of(lora_workdir, parent.name, sharding.make_mesh())
+  merged = hf.merge_lora(cfg, state.params)
+  jax.tree.map(np.testing.assert_array_equal, first_state(workdir).params, merged)
+  done = json.loads((parent / 'done.json').read_text())
+  records = analysis.load(workdir)
+  assert set(records['pretrain_source']) == {'counted'}
+  spent = sum(compute.total(ledger) for ledger in done['path'].values())
+  assert records['pretrain_flops'].unique() == pytest.approx(spent)
+  tokens = done['cell']['pretrain_tokens'] + done['cell']['sft_tokens']
+  assert set(records['pretrain_tokens']) == {tokens}
+
+
+def test_an_exported_study_model_is_what_was_trained(lora_workdir, tmp_path):
+  """Adapters merged, the folder read back gives the log-probs of the model that was trained."""
+  state = stages.state_of(lora_workdir, stage_of(lora_workdir, 'sft').name, sharding.make_mesh())
+  recipe = json.loads((stage_of(lora_workdir, 'sft') / 'stage.json').read_text())['recipe']
+  cfg = transformer.ModelConfig(**recipe['model'])
+  hf.save(tmp_path / 'out', cfg, state.params)
+  back = hf.read_config(tmp_path / 'out')
+  assert back == dataclasses.replace(cfg, lora_rank=0, lora_alpha=back.lora_alpha)
+  tokens = np.random.default_rng(0).integers(3, cfg.vocab_size, (2, 12), dtype=np.int32)
+  batch = {
+    'tokens': tokens,
+    'positions': np.broadcast_to(np.arange(12, dtype=np.int32), tokens.shape),
+    'segment_ids': np.ones_like(tokens),
+  }
+  logp = lambda cfg, params: train_step.make_score(cfg, sharding.make_mesh())(params, batch, 1.0)
+  np.testing.assert_allclose(
+    logp(back, hf.load(tmp_path / 'out', back)), logp(cfg, state.params), atol=1e-5
+  )
+
+
+def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workdir, tmp_path):
+  refused = {
+    tmp_path / 'none': r'no config.json .* and no stage.json',
+    stage_of(lora_workdir, 'sample'): 'a stage of sampling; name one of training',
+  }
+  for folder, words in refused.items():
+    with pytest.raises(BadInput, match=words) as error:
+      study.expand(config_from(folder))
+    assert '\n' not in str(error.value) and str(folder) in str(error.value)
+  c = config_from(checkpoint)
+  c.model.qk_norm = True
+  with pytest.raises(BadInput, match=r'config.model.qk_norm is True .* has False: leave it None'):
+    study.expand(c)
+  c = config_from(checkpoint)
+  c.data.vocab = 'bytes'
+  with pytest.raises(BadInput, match=r'data.vocab=bytes has 259 ids and the model in .* 36: use'):
+    study.expand(c)
+  with pytest.raises(BadInput, match=r'init_tokens: .* is a Postscale stage, which has its own'):
+    study.expand(config_from(stage_of(lora_workdir, 'sft'), init_tokens=(1e6,)))
+
+
+def test_a_checkpoint_that_changed_after_planning_is_refused(checkpoint):
+  begun, cfg = origin.find(str(checkpoint), None, dtype='float32', vocab_multiple=1)
+  with pytest.raises(BadInput, match='changed since the study was planned'):
+    origin.load(begun | {'fingerprint': '0'}, cfg, sharding.make_mesh())

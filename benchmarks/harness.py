@@ -27,6 +27,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'transformers', 'google-tunix', 'trl')
 
 
+class Skip(Exception):
+  """Raised by a worker's setup: the tool cannot do this work, and why."""
+
+
 class Worker(NamedTuple):
   """A tool's process. It answers each message, a dict, by a dict."""
 
@@ -70,15 +74,15 @@ def stop(worker: Worker) -> None:
 def serve(setup: Callable[[], Callable[..., dict]]) -> None:
   """The worker's side: answer = setup(), then one answer(**message) for each line of the pipe.
 
-  A module that setup() does not find is answered as {'skipped': reason}: the tool is not
-  installed. What libraries print goes to the log.
+  Where setup() raises Skip, or does not find a module, the answer is {'skipped': reason}. What
+  libraries print goes to the log.
   """
   pipe = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
   try:
     answer = setup()
-  except ModuleNotFoundError as error:
-    reason = f'{error.name} is not installed'
+  except (Skip, ModuleNotFoundError) as error:
+    reason = str(error) if isinstance(error, Skip) else f'{error.name} is not installed'
     answer = lambda **message: {'skipped': reason}
   for line in sys.stdin:
     print(json.dumps(answer(**json.loads(line))), file=pipe, flush=True)
@@ -157,7 +161,9 @@ def write(path: str, machine: dict, rows: list[dict], skipped: dict[str, str]) -
 def table(rows: list[dict], skipped: dict[str, str], base: str) -> str:
   """The rows as text; `ratio` is a tool's median over that of `base` for the same metric."""
   medians = {(r['work'], r['metric'], r['tool']): r['median'] for r in rows}
-  lines = [f'{"work":16}{"metric":24}{"tool":14}{"median":>12}{"min":>12}{"max":>12}{"n":>4}  ratio']
+  lines = [
+    f'{"work":16}{"metric":24}{"tool":14}{"median":>12}{"min":>12}{"max":>12}{"n":>4}  ratio'
+  ]
   for r in sorted(rows, key=lambda r: (r['work'], r['metric'])):
     numbers = ''.join(f'{r[key]:12.4g}' for key in ('median', 'min', 'max'))
     against = medians.get((r['work'], r['metric'], base))

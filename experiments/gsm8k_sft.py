@@ -7,6 +7,11 @@ The argument is the path of a JSONL file in GSM8K's format. Without one, and in 
 it is gsm8k/train.jsonl: put there grade_school_math/data/train.jsonl (MIT) from
 https://github.com/openai/grade-school-math. Every pool is drawn from that one file.
 
+With --config.data.vocab="bpe(1024)" a byte-level BPE of 1,024 tokens is trained on the SFT pool. It
+writes the held-out problems in 0.42 tokens a character (bpe(512) 0.51, bpe(4096) 0.34, bpe(8192)
+0.32), and no problem is then longer than a row. Losses are per token: those of two vocabularies do
+not compare until each is multiplied by its tokens per character.
+
 Bytes as tokens, trained from scratch, loss on the solutions alone. Rows of 768 tokens: 676 of the
 7,473 problems are longer and are left out (587 met while filling the SFT pool, 20 the validation
 pool), so the losses are those of the shorter problems. The largest budget is 16 % of an epoch:

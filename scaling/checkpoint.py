@@ -101,9 +101,7 @@ def restore(folder: Path, like) -> tuple | None:
         )
       got = manager.restore(
         step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()
-        ),
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()),
       )
     except (ValueError, KeyError, TypeError, OSError) as error:
       if isinstance(error, BadInput):

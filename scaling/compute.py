@@ -5,7 +5,8 @@ A ledger is plain data, {'model': {kind: flops}, 'executed': {kind: flops}}, flo
 - `model`: what the mathematics needs: real tokens alone, each attending to the tokens it may see
   at its real place (causal). The x-axis of every law.
 - `executed`: what the program does: padded rows and vocabularies, full T x T masks, rows that have
-  stopped, what is computed again for the backward pass. For utilisation. The tests compare it with the dots in XLA's HLO.
+  stopped, what is computed again for the backward pass. For utilisation. The tests compare it with
+  the dots in XLA's HLO. It is of plain attention; a kernel that skips masked blocks does less.
 
 One formula serves both, `forward_flops`; they differ in the counts put into it. A multiply-add is
 2 FLOPs. Matmuls alone are counted: norms, softmax, rotary positions, SiLU, the embedding lookup,
@@ -21,8 +22,9 @@ Kinds (`KINDS`):
   verifier           verification by a model; programs that verify are counted as 0
 
 `cfg` is any object with the fields vocab_size, padded_vocab, d_model, n_layers, n_heads,
-n_kv_heads, head_dim, d_ff, tied_embeddings, qkv_bias, qk_norm and lora_rank. Letters: L layers, D model width, N query heads, K
-key-value heads, H head width, F feed-forward width, V vocabulary.
+n_kv_heads, head_dim, d_ff, tied_embeddings, qkv_bias, qk_norm and lora_rank. Letters: L layers,
+D model width, N query heads, K key-value heads, H head width, F feed-forward width, V vocabulary,
+r rank of an adapter.
 """
 
 from typing import NamedTuple
@@ -71,8 +73,9 @@ def forward_flops(cfg, tokens: float, context: float, logits: float) -> float:
 
       2 tokens L (2 D H (N + K) + 3 D F)  +  4 L N H context  +  2 logits D V
 
-  and 2 tokens for each parameter of an adapter. tokens: those fed; context: the keys attended to, summed over those tokens (q k^T and weights v
-  are 2 N H FLOPs a key each); logits: the positions at which logits are computed.
+  and 2 tokens for each parameter of an adapter. tokens: those fed; context: the keys attended to,
+  summed over those tokens (q k^T and weights v are 2 N H FLOPs a key each); logits: the positions
+  at which logits are computed.
   """
   matmuls = 2 * tokens * (_matmul_parameters(cfg) + _adapter_parameters(cfg))
   return float(matmuls + _attention_flops(cfg, context) + 2 * logits * cfg.d_model * cfg.vocab_size)

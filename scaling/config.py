@@ -27,9 +27,9 @@ def default() -> ConfigDict:
   c.name = 'study'  # names the study within its workdir
   c.seeds = (0,)  # each seed is the whole crossed study over again
 
-  # Where each of model.sizes begins. '': parameters drawn afresh, of the preset of that name. Else a
-  # folder, with {size} in place of the size's name: a Hugging Face checkpoint, or a stage of a
-  # Postscale workdir; sizes then are names for what is found there.
+  # Where each of model.sizes begins. '': with parameters drawn afresh, of the preset of that name.
+  # Else a folder, with {size} in place of the size's name: a Hugging Face checkpoint, or a stage of
+  # a Postscale workdir; sizes then are names for what is found there.
   c.init_from = ''
   # Tokens that each of them was pretrained on, for the ledger; (): unknown, and marked so.
   c.init_tokens = ()
@@ -37,8 +37,8 @@ def default() -> ConfigDict:
   c.data = ConfigDict()
   # A task of scaling/data/tasks.py with its arguments, or jsonl(path='…/train.jsonl').
   c.data.task = 'chain_sum(min_terms=3,max_terms=3,min_digits=2,max_digits=2)'
-  # The prompt: 'short', a bare expression; 'full', the task's own words; or 'chat', those words said
-  # by a user, in the tokenizer's own chat template.
+  # The prompt: 'short', a bare expression; 'full', the task's own words; or 'chat', those words as
+  # a user's message in the tokenizer's own chat template.
   c.data.style = 'short'
   # Characters (arithmetic, ascii, bytes); bpe(N), N tokens trained on the study's own text; or the
   # path of a tokenizer: a folder with a tokenizer.json, or a SentencePiece file *.model.
@@ -290,8 +290,8 @@ def validate(c: ConfigDict) -> None:
   if c.init_from:
     _require(
       len(c.model.sizes) == 1 or '{size}' in c.init_from,
-      f'config.init_from is {c.init_from!r}, one folder for {len(c.model.sizes)} sizes: put {{size}} '
-      'where their names differ, or set config.model.sizes to one name',
+      f'config.init_from is {c.init_from!r}, one folder for {len(c.model.sizes)} sizes: put '
+      '{size} where their names differ, or set config.model.sizes to one name',
     )
     _require(
       len(c.init_tokens) in (0, len(c.model.sizes)),

@@ -44,7 +44,9 @@ def start(address: str | None, count: int | None, index: int | None) -> None:
     if not host or not port.isdigit():
       raise BadInput(f'--coordinator={address}: it must be HOST:PORT of process 0')
     if not 0 <= index < count:
-      raise BadInput(f'--process_id={index}: it must be in 0 … {count - 1} (--num_processes less 1)')
+      raise BadInput(
+        f'--process_id={index}: it must be in 0 … {count - 1} (--num_processes less 1)'
+      )
   try:
     jax.distributed.initialize(address, count, index)
   except ValueError as error:
@@ -150,8 +152,10 @@ def preempted() -> bool:
 
 
 def leave(code: int) -> None:
-  """Ends this process. Others that do not end as well within ten seconds are left behind, for JAX to
-  end them; at a usual exit it would have all of them wait for each other for minutes."""
+  """Ends this process. Others that do not end as well within ten seconds are left for JAX to end.
+
+  At a usual exit JAX has them wait minutes for each other, and for one that is gone.
+  """
   sys.stdout.flush()
   sys.stderr.flush()
   if jax.distributed.is_initialized():

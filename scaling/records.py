@@ -22,7 +22,7 @@ COLUMNS = {
   'params': 'parameters, embeddings counted',
   'params_non_embedding': 'parameters without embeddings',
   'pretrain_tokens': 'tokens of pretraining, as far as they are known',
-  'pretrain_source': 'what its FLOPs are: counted, estimated (from tokens given) or unknown (left out)',
+  'pretrain_source': 'its FLOPs are counted, estimated (from tokens given) or unknown (left out)',
   'sft_tokens': 'tokens of SFT, padding not counted',
   'sft_unique_tokens': 'distinct ones among them',
   'rl_algorithm': 'none or grpo',

@@ -89,7 +89,9 @@ def prefill(
   zeros = jnp.zeros((B, response_tokens), jnp.float32)
   return SampleState(
     cache=transformer.empty_cache(cfg, B, response_tokens, prefix),
-    logits=jnp.repeat(transformer.unembed(cfg, params, last), samples, axis=0),
+    logits=jnp.repeat(
+      transformer.logits(cfg, transformer.unembedding(cfg, params), last), samples, axis=0
+    ),
     tokens=jnp.zeros((B, response_tokens), jnp.int32),
     logprobs=zeros,
     sampler_logprobs=zeros,

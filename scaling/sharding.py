@@ -127,7 +127,8 @@ def rows_here(mesh: Mesh, count: int) -> np.ndarray:
 
 
 def feed(where: NamedSharding, count: int, local):
-  """Arrays over the mesh of `count` rows, out of a tree of host arrays with those in `rows_here`."""
+  """Arrays of `count` rows over the mesh, out of a tree of host arrays that have those rows alone
+  which this process holds (`rows_here`)."""
   here = rows_here(where.mesh, count)
 
   def array(x):
@@ -159,6 +160,19 @@ def gather(mesh: Mesh, params: dict) -> dict:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(*axes)))
 
   return jax.tree_util.tree_map_with_path(place, params)
+
+
+def copies(mesh: Mesh | None, matrix: jax.Array) -> jax.Array:
+  """A matrix [D, V] as [S, D, V]: one for each of the S shards of rows, split by `tensor` alone.
+
+  Where S is 1 it stays as it is.
+  """
+  ways = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
+  if ways == 1:
+    return matrix
+  tensor = 'tensor' if matrix.shape[1] % mesh.shape['tensor'] == 0 else None
+  whole = jax.numpy.broadcast_to(matrix, (ways, *matrix.shape))
+  return jax.lax.with_sharding_constraint(whole, NamedSharding(mesh, P(ROWS, None, tensor)))
 
 
 def check_rows(mesh: Mesh, count: int, key: str) -> None:
@@ -195,9 +209,8 @@ def shardings(mesh: Mesh, tree):
         remedy = f'choose a {axis} size that divides {size}'
         if names[-1] in ('embed', 'unembed') and axis == 'tensor':
           remedy += f', or set config.model.vocab_multiple={mesh.shape[axis]}'
-        raise BadInput(
-          f'mesh.{axis}={mesh.shape[axis]} does not divide {names[-1]} {tuple(leaf.shape)}: {remedy}'
-        )
+        what = f'{names[-1]} {tuple(leaf.shape)}'
+        raise BadInput(f'mesh.{axis}={mesh.shape[axis]} does not divide {what}: {remedy}')
     return NamedSharding(mesh, spec)
 
   return jax.tree_util.tree_map_with_path(rule, tree)

@@ -12,8 +12,10 @@ well. Nothing is prepared or trained; shapes come from the config.
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -222,7 +224,7 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
     step = _train(recipe, losses.cross_entropy, None, recipe['rows'], width, 2, mesh, how)
     found = [(steps, step)] * (steps > 0)
     if recipe['measure']:
-      rows = supervised.evaluation_rows(mesh)
+      rows = supervised.evaluation_rows(mesh, how)
       found.append((1, _score(recipe, rows, width, 2, mesh, how)))
     return found
   P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
@@ -288,13 +290,18 @@ def _refusal(error: Exception) -> str | None:
 def compile_program(program: Program, topology: Topology) -> Compiled:
   """Lowers and compiles a program, and reads what came of it."""
   began = time.monotonic()
-  try:
-    compiled = program.step.lower(*program.arguments).compile()
-  except jax.errors.JaxRuntimeError as error:
-    words = _refusal(error)
-    if words is None:
-      raise
-    return Compiled({}, words, False, None, None, time.monotonic() - began)
+  lowered = program.step.lower(*program.arguments)
+  with tempfile.TemporaryDirectory() as folder:
+    # libtpu's own text: jaxlib cannot read every program of a libtpu newer than itself
+    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
+    try:
+      compiled = lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+      words = _refusal(error)
+      if words is None:
+        raise
+      return Compiled({}, words, False, None, None, time.monotonic() - began)
+    (text,) = (path.read_text() for path in Path(folder).rglob('*after_optimizations.txt'))
   seconds, stats, peak = time.monotonic() - began, compiled.memory_analysis(), topology.peak
   memory = {
     'arguments': stats.argument_size_in_bytes,
@@ -303,7 +310,7 @@ def compile_program(program: Program, topology: Topology) -> Compiled:
   }
   need = sum(memory.values())
   words = f'{_size(need)} of {_size(peak.hbm)}'
-  profile = hlo.profile(compiled.as_text())
+  profile = hlo.profile(text)
   bound = roofline(program.ledger, profile, peak, len(topology.devices))
   return Compiled(memory, words, need <= peak.hbm, profile, bound, seconds)
 

@@ -117,7 +117,7 @@ def form(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Trai
 
 @functools.lru_cache
 def make_restart(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Callable:
-  """A jitted `restart(params, key) -> TrainState`: a fresh optimiser and step 0; how a stage begins.
+  """A jitted `restart(params, key) -> TrainState`: step 0 and a fresh optimiser: a stage begins.
 
   params are donated. Where the model has adapters and the parameters have none, fresh ones are
   drawn from the key.
@@ -157,10 +157,11 @@ def token_stats(
   x, _ = transformer.hidden(
     cfg, params, batch['tokens'], batch['positions'], batch['segment_ids'], how=how, mesh=mesh
   )
+  matrix = transformer.unembedding(cfg, params, mesh)
   target = jnp.roll(batch['tokens'], -1, axis=1)  # the last column is about nothing, and dropped
 
   def stats(x, target):
-    logits = sharding.constrain(mesh, transformer.unembed(cfg, params, x), 'logits') / temperature
+    logits = sharding.constrain(mesh, transformer.logits(cfg, matrix, x), 'logits') / temperature
     log_z = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.where(jnp.arange(logits.shape[-1]) == target[..., None], logits, 0).sum(-1)
     entropy = log_z - jnp.sum(jnp.exp(logits - log_z[..., None]) * logits, axis=-1)
@@ -177,6 +178,11 @@ def token_stats(
     found = jax.lax.map(jax.checkpoint(lambda part: stats(*part)), (cut(x), cut(target)))
     found = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2).reshape(B, n * c)[:, :T], found)
   return jax.tree.map(lambda y: jnp.pad(y[:, :-1], ((0, 0), (1, 0))), found)
+
+
+def _microbatches(batch: dict, count: int) -> dict:
+  """Arrays [B, T] as [M, B / M, T]: every M-th row, so that each shard of rows has its part."""
+  return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 @functools.lru_cache
@@ -219,9 +225,7 @@ def make_train_step(
     if how.microbatches == 1:
       grads, watched = of(batch)
     else:
-      parts = jax.tree.map(
-        lambda x: x.reshape(-1, how.microbatches, *x.shape[1:]).swapaxes(0, 1), batch
-      )
+      parts = _microbatches(batch, how.microbatches)
       zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, batch))
       accumulate = lambda total, part: (jax.tree.map(jnp.add, total, of(part)), None)
       (grads, watched), _ = jax.lax.scan(accumulate, zeros, parts)
@@ -246,10 +250,21 @@ def make_train_step(
 
 @functools.lru_cache
 def make_score(cfg: transformer.ModelConfig, mesh: Mesh, how: Mechanics = Mechanics()) -> Callable:
-  """A jitted `score(params, batch, temperature) -> log-probabilities` [B, T]: no gradient."""
+  """A jitted `score(params, batch, temperature) -> log-probabilities` [B, T]: no gradient.
+
+  With M microbatches B / M rows at a time.
+  """
+
+  def score(params, batch, temperature):
+    of = lambda part: token_stats(cfg, params, part, temperature, how, mesh).logp
+    if how.microbatches == 1:
+      return of(batch)
+    logp = jax.lax.map(of, _microbatches(batch, how.microbatches))
+    return logp.swapaxes(0, 1).reshape(-1, logp.shape[-1])
+
   rows = sharding.batch(mesh)
   return jax.jit(
-    lambda params, batch, temperature: token_stats(cfg, params, batch, temperature, how, mesh).logp,
+    score,
     in_shardings=(sharding.shardings(mesh, transformer.form(cfg)), rows, sharding.replicated(mesh)),
     out_shardings=rows,
   )

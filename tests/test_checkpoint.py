@@ -96,8 +96,14 @@ def test_a_save_that_orbax_would_drop_is_an_error(folder, mesh, step):
 @pytest.mark.parametrize(
   'change, says',
   [
-    (lambda state, mesh: _state(mesh, width=16), r'moments/embed is float32\[16, 8\] in it and .*16\]'),
-    (lambda state, mesh: _state(mesh, width=4), r'moments/embed is float32\[16, 8\] in it and .*4\]'),
+    (
+      lambda state, mesh: _state(mesh, width=16),
+      r'moments/embed is float32\[16, 8\] in it and .*16\]',
+    ),
+    (
+      lambda state, mesh: _state(mesh, width=4),
+      r'moments/embed is float32\[16, 8\] in it and .*4\]',
+    ),
     (lambda state, mesh: state | {'moments': {}}, 'moments/embed is in it, and not in this model'),
     (
       lambda state, mesh: state | {'params': state['params'] | {'unembed': jnp.zeros((8, 16))}},

@@ -154,7 +154,7 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   ranged = [key for *_, keys in config.RANGES for key in keys.split()]
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
-  others = {'seeds', 'rl.updates', 'init_tokens', 'model.rope_theta'}  # the last is None, or a number
+  others = {'seeds', 'rl.updates', 'init_tokens', 'model.rope_theta'}  # the last may be None
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
   assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
 

@@ -1,4 +1,4 @@
-"""Runs of several processes on loopback, and of one that is told to stop: same results, same files."""
+"""Several processes on loopback, and a run that is told to stop: the results of one that is not."""
 
 import os
 import re
@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 from scaling import bank, checkpoint, processes, sharding, study
+from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from tests import test_study, tiny
 
@@ -111,38 +111,32 @@ def test_two_processes_train_and_sample_as_one(prepared, tiny_workdir, tmp_path)
 
 def test_processes_with_different_configs_are_told_so(prepared, tmp_path):
   log, each = tmp_path / 'log', [['--config.sft.rows=8'], ['--config.sft.rows=16']]
-  began = time.monotonic()
-  said = _end(
-    _start(prepared, 2, 1, '--config.mesh.data=2', *NO_RL, each=each, log=log), log, 2
-  )
-  assert time.monotonic() - began < 60
+  said = _end(_start(prepared, 2, 1, '--config.mesh.data=2', *NO_RL, each=each, log=log), log, 2)
   for text in said:
     assert 'run.py: process 1 and process 0: not the same config' in text
 
 
-@pytest.mark.parametrize(
-  'args, says',
-  [
-    (['--process_id=0'], '--process_id go with --multihost'),
-    (['--multihost'], 'no cluster was found; give --coordinator=HOST:PORT'),
-    (['--multihost', '--coordinator=here:1'], '--multihost: give all of --coordinator'),
-    (
-      ['--multihost', '--coordinator=here', '--num_processes=2', '--process_id=0'],
-      'it must be HOST:PORT',
-    ),
-    (
-      ['--multihost', '--coordinator=here:1', '--num_processes=2', '--process_id=2'],
-      '--process_id=2: it must be in 0 … 1',
-    ),
-  ],
-)
-def test_flags_that_do_not_fit_are_one_line(args, says, tmp_path):
+def test_where_no_cluster_is_found_a_line_says_what_to_give(tmp_path):
   done = subprocess.run(
-    [sys.executable, 'run.py', '--config=tests/tiny.py', f'--workdir={tmp_path / "w"}', *args],
+    [sys.executable, 'run.py', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--multihost'],
     cwd=ROOT, capture_output=True, text=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )  # fmt: skip
-  assert done.returncode == 2
-  assert says in done.stderr and done.stderr.count('\n') == 1, done.stderr
+  assert done.returncode == 2 and done.stderr.count('\n') == 1
+  assert 'no cluster was found; give --coordinator=HOST:PORT' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'where, says',
+  [
+    (('here:1', None, None), 'give all of --coordinator=HOST:PORT --num_processes=N'),
+    ((None, 2, 0), 'give all of --coordinator=HOST:PORT --num_processes=N'),
+    (('here', 2, 0), '--coordinator=here: it must be HOST:PORT'),
+    (('here:1', 2, 2), '--process_id=2: it must be in 0 … 1'),
+  ],
+)
+def test_flags_that_do_not_fit_are_refused(where, says):
+  with pytest.raises(BadInput, match=re.escape(says)):
+    processes.start(*where)
 
 
 @pytest.mark.parametrize('shape', [{}, {'data': 8}, {'data': 2, 'tensor': 2, 'sequence': 2}])
@@ -176,12 +170,12 @@ def test_a_checkpoint_is_due_by_the_clock_and_the_clock_is_not_asked_at_every_st
 def test_told_to_stop_and_started_again_is_bit_for_bit_the_uninterrupted_run(
   prepared, tiny_workdir, monkeypatch
 ):
-  """A SIGTERM at every fifth place where one is looked for: between and within stages of all kinds."""
+  """A SIGTERM at every seventh place where one is looked for: between stages and within them."""
   ask, count, stops = processes.preempted, [0], 0
 
   def preempted():
     count[0] += 1
-    if count[0] % 5 == 0:
+    if count[0] % 7 == 0:
       os.kill(os.getpid(), signal.SIGTERM)
     return ask()
 
@@ -199,7 +193,7 @@ def test_told_to_stop_and_started_again_is_bit_for_bit_the_uninterrupted_run(
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a second one would kill
   finally:
     signal.signal(signal.SIGTERM, usual)
-  assert stops > 5
+  assert stops >= 4
   for stage in study.expand(tiny.get_config()):
     test_study._same(test_study._result(tiny_workdir, stage), test_study._result(prepared, stage))
 
@@ -218,7 +212,9 @@ def test_four_processes_do_the_whole_study_as_one(prepared, tmp_path):
   tree = study.expand(c)
   assert {s.kind for s in tree} == {'pretrain', 'sft', 'rl', 'sample'}
   _compare(tree, one, prepared)
-  curves = [_tables(w, s, 'metrics.parquet') for s in tree if s.kind == 'rl' for w in (one, prepared)]
+  curves = [
+    _tables(w, s, 'metrics.parquet') for s in tree if s.kind == 'rl' for w in (one, prepared)
+  ]
   for a, b in zip(curves[::2], curves[1::2]):
     for name in ('reward', 'response_length'):
       np.testing.assert_allclose(a[name], b[name], atol=0.1 * a[name].abs().max())
@@ -235,9 +231,7 @@ def test_two_processes_told_to_stop_go_on_as_one_on_another_mesh(prepared, tmp_p
   args += ['--config.sft.learning_rate=1e-4', '--config.checkpoint_seconds=1']
   trunk = next(s for s in study.expand(c) if s.kind == 'sft')
   where = stages.folder(prepared, trunk.id) / 'checkpoints'
-  started = _start(
-    prepared, 2, 4, '--config.mesh.data=2', '--config.mesh.fsdp=4', *args, log=log
-  )
+  started = _start(prepared, 2, 4, '--config.mesh.data=2', '--config.mesh.fsdp=4', *args, log=log)
   deadline = time.monotonic() + 240
   while checkpoint._newest(where) is None:
     assert time.monotonic() < deadline and started[0].poll() is None

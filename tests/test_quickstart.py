@@ -25,7 +25,7 @@ def test_smoke_from_the_door_to_the_report_and_the_notebook(tmp_path):
   first = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
   assert first.returncode == 0, first.stderr[-3000:]
   assert 'held-out loss' in first.stdout and f'The report: {workdir}' in first.stdout
-  assert '</html>' in (workdir / 'report-quickstart.html').read_text()
+  assert '</html>' in (workdir / 'report-quickstart_smoke.html').read_text()
 
   records = analysis.load(workdir)
   assert set(records['metric']) >= {'loss', 'accuracy', 'parse_rate', 'truncation_rate'}

@@ -20,8 +20,8 @@ from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 
-# Kills itself, the hard way, at the moment named: before the checkpoint of (kind, step), between its
-# curve and its state, while its state is being written, or before a bank's shard of that number.
+# Kills itself, the hard way, at the moment named: before the checkpoint of (kind, step), between
+# its curve and its state, while the state is written, or before a bank's shard of that number.
 KILLED = """
 import os, signal, sys
 from scaling import bank, checkpoint, study

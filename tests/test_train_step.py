@@ -245,7 +245,9 @@ def coordinates(width, mup):
   state = train_step.make_init(cfg, opt, mesh)(jax.random.key(0))
   step = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, mesh)
   rms = lambda x: float(np.sqrt(np.mean(np.square(x))))
-  logits = lambda params: transformer.unembed(cfg, params, view(params))
+  logits = lambda params: transformer.logits(
+    cfg, transformer.unembedding(cfg, params), view(params)
+  )
   before = jax.tree.map(jnp.copy, state.params)
   for _ in range(4):
     state, _ = step(state, data, 0.003, 1.0)
@@ -322,8 +324,12 @@ def test_log_probs_are_of_the_distribution_at_the_temperature():
   logits, _ = jax.jit(functools.partial(transformer.apply, CFG))(
     params, data['tokens'], data['positions'], data['segment_ids']
   )
+  in_parts = train_step.make_score(
+    CFG, sharding.make_mesh(data=2, fsdp=2, tensor=2), Mechanics(microbatches=2, loss_chunk=8)
+  )
   for temperature in (1.0, 0.6):
     logp = score(params, data, temperature)
+    np.testing.assert_allclose(in_parts(params, data, temperature), logp, atol=1e-5)
     stats = jitted_stats(params, data, temperature)
     every = np.asarray(jax.nn.log_softmax(logits[:, :-1] / temperature))
     chosen = np.take_along_axis(every, data['tokens'][:, 1:, None], -1)[..., 0]

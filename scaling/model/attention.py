@@ -21,6 +21,7 @@ from scaling import sharding
 from scaling.errors import BadInput
 
 LANES = 128  # splash cuts rows in blocks of a multiple of this
+KEPT = 'attention'  # what splash keeps for its backward pass, by the name that remat knows
 KEY = 'config.mechanics.attention'
 
 
@@ -50,8 +51,34 @@ def attend(q_BxTxNxH, parts):
 
 
 def plain(q, k, v, segment_ids):
-  """`self_attention` in jnp: `attend` with one part."""
-  return attend(q, [(k, v, _visible(segment_ids, segment_ids, 0)[:, None])])
+  """`self_attention` in jnp, heads before tokens: then no product transposes the scores."""
+  (B, T, N, H), K = q.shape, k.shape[2]
+  q = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+  k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+  scores = jnp.einsum('bkgth,bksh->bkgts', q, k, preferred_element_type=jnp.float32)
+  mask = _visible(segment_ids, segment_ids, 0)[:, None, None]
+  weights = _softmax(scores * H**-0.5, mask).astype(v.dtype)
+  out = jnp.einsum('bkgts,bksh->bkgth', weights, v)
+  return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+@jax.custom_vjp
+def _softmax(scores, mask):
+  """Softmax over the last axis where the mask is true, its own output all that is kept for
+  ds = w (dw - sum(w dw))."""
+  return jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1)
+
+
+def _softmax_fwd(scores, mask):
+  weights = _softmax(scores, mask)
+  return weights, weights
+
+
+def _softmax_bwd(weights, d):
+  return weights * (d - jnp.sum(weights * d, axis=-1, keepdims=True)), None
+
+
+_softmax.defvjp(_softmax_fwd, _softmax_bwd)
 
 
 def self_attention(
@@ -181,6 +208,7 @@ def _splash(q, k, v, segment_ids, mesh):
     head_shards=mesh.shape[heads] if heads else 1,
     q_seq_shards=mesh.shape[sequence],
     interpret=mesh.devices.flat[0].platform == 'cpu',
+    residual_checkpoint_name=KEPT,
   )
 
   def local(kernel, q, k, v, segments, key_segments):

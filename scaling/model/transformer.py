@@ -2,7 +2,7 @@
 
     apply(cfg, params, tokens, positions, segment_ids, cache) -> (logits, cache)
 
-`apply` is `unembed` after `hidden`; who needs few logits, or few at a time, calls the two.
+`apply` is `logits` after `hidden`; who needs few logits, or few at a time, calls the two.
 
 Axes: B rows, T new tokens, S cache slots, P prompts (B = P x samples when a prefix is shared),
 L layers, D model width, N query heads, K key-value heads, G = N / K, H head width, F feed-forward
@@ -85,7 +85,10 @@ class ModelConfig:
 
 REMAT = {  # what of a block is kept for the backward pass; the rest is computed again
   'none': None,  # everything is kept
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # matmuls with weights are kept
+  'dots': jax.checkpoint_policies.save_from_both_policies(  # matmuls with weights are kept,
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(attention.KEPT),  # and what splash needs
+  ),
   'block': jax.checkpoint_policies.nothing_saveable,  # a block's input alone is kept
 }
 
@@ -160,6 +163,24 @@ def _rotate(x_BxTxNxH, turn):
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxNxH.dtype)
 
 
+@jax.custom_vjp
+def _times(x_BxTxD, w_DxF):
+  """x w, with the gradient of w as x^T dy.
+
+  Autodiff has it as (dy^T x)^T, for which XLA on CPUs writes out the transpose of dy, and computes
+  the elementwise backward pass anew in that order: a third of the time of a step.
+  """
+  return x_BxTxD @ w_DxF
+
+
+def _times_bwd(saved, dy):
+  x, w = saved
+  return dy @ w.T, jnp.einsum('btd,btf->df', x, dy)
+
+
+_times.defvjp(lambda x, w: (x @ w, (x, w)), _times_bwd)
+
+
 class Block(nnx.Module):
   """x + attention(norm(x)), then x + SwiGLU(norm(x)) (2002.05202)."""
 
@@ -195,7 +216,7 @@ class Block(nnx.Module):
     B, T, D = x_BxTxD.shape
 
     def times(x, name, rows):  # x [B, T, rows] by a matrix of the block, and by its adapter
-      y = x @ getattr(self, name)[...].astype(dtype).reshape(rows, -1)
+      y = _times(x, getattr(self, name)[...].astype(dtype).reshape(rows, -1))
       if cfg.lora_rank:
         a, b = (getattr(self, f'{name}_{half}')[...].astype(dtype) for half in 'ab')
         y += (cfg.lora_alpha / cfg.lora_rank) * ((x @ a) @ b)
@@ -291,8 +312,8 @@ class Transformer(nnx.Module):
 
 
 def _masks(tokens_BxT, segment_ids, cache):
-  """Segments of the new tokens [B, T], and, behind a cache, one mask [P, B/P, T, S] for each part of
-  the keys: the new tokens themselves, the cache, its prefix."""
+  """Segments of the new tokens [B, T]; and, behind a cache, one mask [P, B/P, T, S] for each part
+  of the keys: the new tokens themselves, the cache, its prefix."""
   B, T = tokens_BxT.shape
   new = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
   if cache is None:
@@ -358,15 +379,32 @@ def hidden(
   return nnx.merge(_graph(cfg), params).hidden(tokens, positions, segment_ids, cache, how, mesh)
 
 
-def unembed(cfg: ModelConfig, params: dict, x: jax.Array) -> jax.Array:
-  """Logits of the next token, float32 [..., V], of a stream [..., D] after the final norm."""
-  matrix = params['embed'].T if cfg.tied_embeddings else params['unembed']
-  logits = jnp.matmul(x, matrix.astype(cfg.dtype), preferred_element_type=jnp.float32)
+def unembedding(cfg: ModelConfig, params: dict, mesh: Mesh | None = None) -> jax.Array:
+  """The matrix [D, V] from the stream to the logits, in the matmuls' precision.
+
+  On a mesh that splits rows S ways it is [S, D, V], a copy for each: gathered once, however many
+  parts the logits are computed in, and its gradient added up over the shards once.
+  """
+  matrix = (params['embed'].T if cfg.tied_embeddings else params['unembed']).astype(cfg.dtype)
+  return sharding.copies(mesh, matrix)
+
+
+def logits(cfg: ModelConfig, matrix: jax.Array, x: jax.Array) -> jax.Array:
+  """Logits of the next token, float32 [B, ..., V], of a stream [B, ..., D] after the final norm.
+
+  matrix: `unembedding`.
+  """
+  if matrix.ndim == 2:
+    y = jnp.matmul(x, matrix, preferred_element_type=jnp.float32)
+  else:
+    by_shard = x.reshape(len(matrix), -1, *x.shape[1:])
+    y = jnp.einsum('s...d,sdv->s...v', by_shard, matrix, preferred_element_type=jnp.float32)
+    y = y.reshape(*x.shape[:-1], -1)
   if cfg.mup_base:
-    logits *= cfg.mup_base / cfg.d_model
+    y *= cfg.mup_base / cfg.d_model
   if cfg.padded_vocab > cfg.vocab_size:
-    logits = jnp.where(jnp.arange(cfg.padded_vocab) < cfg.vocab_size, logits, -1e30)
-  return logits
+    y = jnp.where(jnp.arange(cfg.padded_vocab) < cfg.vocab_size, y, -1e30)
+  return y
 
 
 def apply(
@@ -379,6 +417,6 @@ def apply(
   how: Mechanics = Mechanics(),
   mesh: Mesh | None = None,
 ) -> tuple[jax.Array, Cache]:
-  """(logits float32 [B, T, V], cache): `unembed` of `hidden`, whose arguments these are."""
+  """(logits float32 [B, T, V], cache): those of `hidden`, whose arguments these are."""
   x, cache = hidden(cfg, params, tokens, positions, segment_ids, cache, how, mesh)
-  return unembed(cfg, params, x), cache
+  return logits(cfg, unembedding(cfg, params), x), cache

@@ -17,7 +17,6 @@ from scaling.rewards.verifiers import verify
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 
-
 WATCHED = ('loss', 'reward', 'entropy', 'zero_variance', 'response_length')  # on the board
 
 
@@ -96,7 +95,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       counts = int(real.sum()), int((batch['positions'][real] + 1).sum()), P * G, real.shape[1]
       rows_read = sharding.spread(rows_BxT, batch)
       old_logp = processes.gather(score(state.params, rows_read, temperature))
-      ledger = compute.add(ledger, compute.score(cfg, *counts), compute.train(cfg, *counts, how.remat, how.loss_chunk))
+      trained = compute.train(cfg, *counts, how.remat, how.loss_chunk)
+      ledger = compute.add(ledger, compute.score(cfg, *counts), trained)
       batch['old_logp'] = old_logp
       if reference is not None:
         batch['reference_logp'] = processes.gather(score(reference, rows_read, temperature))

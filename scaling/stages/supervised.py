@@ -13,12 +13,12 @@ from scaling import compute, losses, processes, records, sharding, train_step
 from scaling.data import batches
 from scaling.stages import stage as stages
 
-EVALUATION_ROWS = 64  # at a time, whatever the batch; on a wider mesh one for each shard of rows
+EVALUATION_ROWS = 64  # at a time, whatever the batch; more where mesh and microbatches need it
 
 
-def evaluation_rows(mesh) -> int:
-  """Rows at a time of the held-out loss: EVALUATION_ROWS, or the next that the mesh divides."""
-  ways = mesh.shape['data'] * mesh.shape['fsdp']
+def evaluation_rows(mesh, how) -> int:
+  """Rows at a time of the held-out loss: EVALUATION_ROWS, or the next that divides into parts."""
+  ways = mesh.shape['data'] * mesh.shape['fsdp'] * how.microbatches
   return -(-EVALUATION_ROWS // ways) * ways
 
 
@@ -35,9 +35,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     B, T = recipe['rows'], packed.tokens.shape[1]
     sharding.check_rows(setting.mesh, B, f'config.{stage.kind}.rows')
     here, where = sharding.rows_here(setting.mesh, B), sharding.batch(setting.mesh)
-    train = train_step.make_train_step(
-      cfg, losses.cross_entropy, None, opt, setting.mesh, how
-    )
+    train = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, setting.mesh, how)
   pending = None
 
   def settle(pending):  # reads the metrics of a step whose successor is already running
@@ -117,7 +115,7 @@ def held_out_loss(setting, cfg, params, folder, how) -> tuple[float, float, int]
   """
   score = train_step.make_score(cfg, setting.mesh, how)
   packed, where = batches.packed(folder, 'validation'), sharding.batch(setting.mesh)
-  B, sums, weights = evaluation_rows(setting.mesh), [], []
+  B, sums, weights = evaluation_rows(setting.mesh, how), [], []
   for start in range(0, len(packed.tokens), B):
     part = [np.asarray(field[start : start + B]) for field in packed]
     short = B - len(part[0])

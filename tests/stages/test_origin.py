@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import analysis
+import export
 from scaling import compute, sharding, study, train_step
 from scaling.data import vocab
 from scaling.errors import BadInput
@@ -114,14 +115,15 @@ def test_a_study_begins_from_a_stage_of_another_and_counts_what_it_cost(lora_wor
   assert set(records['pretrain_tokens']) == {tokens}
 
 
-def test_an_exported_study_model_is_what_was_trained(lora_workdir, tmp_path):
+def test_an_exported_stage_is_what_was_trained(lora_workdir, tmp_path):
   """Adapters merged, the folder read back gives the log-probs of the model that was trained."""
-  state = stages.state_of(lora_workdir, stage_of(lora_workdir, 'sft').name, sharding.make_mesh())
-  recipe = json.loads((stage_of(lora_workdir, 'sft') / 'stage.json').read_text())['recipe']
-  cfg = transformer.ModelConfig(**recipe['model'])
-  hf.save(tmp_path / 'out', cfg, state.params)
+  stage = stage_of(lora_workdir, 'sft')
+  export.export(stage, tmp_path / 'out', 'float32')
+  state = stages.state_of(lora_workdir, stage.name, sharding.make_mesh())
+  cfg = stages.model(json.loads((stage / 'stage.json').read_text())['recipe'])
   back = hf.read_config(tmp_path / 'out')
   assert back == dataclasses.replace(cfg, lora_rank=0, lora_alpha=back.lora_alpha)
+  assert json.loads((tmp_path / 'out' / 'config.json').read_text())['eos_token_id'] == vocab.STOP
   tokens = np.random.default_rng(0).integers(3, cfg.vocab_size, (2, 12), dtype=np.int32)
   batch = {
     'tokens': tokens,
@@ -132,6 +134,10 @@ def test_an_exported_study_model_is_what_was_trained(lora_workdir, tmp_path):
   np.testing.assert_allclose(
     logp(back, hf.load(tmp_path / 'out', back)), logp(cfg, state.params), atol=1e-5
   )
+  with pytest.raises(BadInput, match=r'out: it is there and is not an empty folder'):
+    export.export(stage, tmp_path / 'out', 'float32')
+  with pytest.raises(BadInput, match=r'no stage.json in it; name a folder of WORKDIR/stages'):
+    export.export(tmp_path, tmp_path / 'other', 'float32')
 
 
 def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workdir, tmp_path):

@@ -1,4 +1,5 @@
 # make quickstart: install, run a small study, write its report.  make test: the quick suite.
+# make test-slow: the slow tests.  make test-peers: against transformers, and for TPU topologies.
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/.installed
@@ -9,10 +10,17 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(VENV)/bin/python -m pytest -q -m "not slow and not peers"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m slow
+	$(VENV)/bin/python -m pytest -q -m "slow and not peers"
+
+test-peers: $(VENV)/.peers
+	$(VENV)/bin/python -m pytest -q -m peers
+
+$(VENV)/.peers: requirements-peers.txt $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	touch $@
 
 install: $(INSTALLED)
 
@@ -22,4 +30,4 @@ $(INSTALLED): requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.PHONY: quickstart test test-slow install
+.PHONY: quickstart test test-slow test-peers install

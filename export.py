@@ -10,6 +10,7 @@ that the study used is copied beside the weights. `transformers` loads the folde
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def export(stage: Path, folder: Path, dtype: str) -> None:
   params = origin.load(begun, cfg, sharding.make_mesh())
   hf.save(folder, cfg, params, dtype, more={'eos_token_id': stop, 'pad_token_id': stop})
   if (data / 'tokenizer').is_dir():
-    subwords.copy(data / 'tokenizer', folder)
+    for file in subwords.files(data / 'tokenizer'):
+      if not (folder / file.name).exists():  # the model's own config.json stays
+        shutil.copyfile(file, folder / file.name)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ the published peaks, the longest. A bound, not a forecast: nothing overlaps bett
 well. Nothing is prepared or trained; shapes come from the config.
 """
 
+import math
 import os
 import re
 import tempfile
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import mesh_utils, topologies
+from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -102,14 +103,9 @@ def describe(name: str) -> Topology:
 
 
 def make_mesh(c: ConfigDict, topology: Topology) -> Mesh:
-  """The config's mesh over the topology's devices, its axes along the torus where they can be.
-
-  BadInput unless it has just as many devices.
-  """
+  """The config's mesh over the topology's devices. BadInput unless it has just as many."""
   sizes, have = dict(c.mesh), len(topology.devices)
-  need = 1
-  for size in sizes.values():
-    need *= size
+  need = math.prod(sizes.values())
   if need != have:
     others = need // sizes['fsdp']
     fix = f'--config.mesh.fsdp={have // others}' if have % others == 0 else 'other axes'
@@ -118,11 +114,7 @@ def make_mesh(c: ConfigDict, topology: Topology) -> Mesh:
       f'--compile_for={topology.name} has {have} devices and config.mesh {need} ({words}): '
       f'say {fix}'
     )
-  shape = tuple(sizes[axis] for axis in sharding.AXES)
-  devices = mesh_utils.create_device_mesh(
-    shape, topology.devices, allow_split_physical_axes=True
-  ).ravel()
-  return sharding.make_mesh(**sizes, devices=list(devices))
+  return sharding.make_mesh(**sizes, devices=topology.devices)
 
 
 class Program(NamedTuple):

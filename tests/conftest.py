@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # of the commands that tests run, too
 
 import jax
 import pytest

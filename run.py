@@ -85,7 +85,10 @@ def parse(argv: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(_unknown_key(argv) or str(error).splitlines()[0])
+    lines = str(error).strip().splitlines()  # the last of a traceback, where a file raised it
+    raised = 'Error whilst parsing config file' in lines[0]
+    line = f'--config: {lines[-1].partition(": ")[2]}' if raised else lines[0]
+    _fail(_unknown_key(argv) or line)
   except (
     AttributeError,
     KeyError,
@@ -135,6 +138,9 @@ def main(_):
       words = 'what was measured is kept: make room and go on'
       _fail(f'the disk is full ({error.filename}); {words}', processes.leave)
     traceback.print_exc()
+    if MULTIHOST.value:
+      words = 'where another process ended, see what it said; give all the same command to go on'
+      print(f'run.py: this process of the run stops; {words}', file=sys.stderr)
     processes.leave(1)
   if processes.first():
     print('\n'.join(f'- {finding}' for finding in findings))

@@ -174,9 +174,10 @@ def _run(entry: str, computations: dict) -> list[tuple[Computation, float]]:
         keys = ('branch_computations', 'true_computation', 'false_computation')
         for branch in (name for key in keys for name in _called(instruction, key)):
           visit(branch, times)
-      elif instruction.opcode in ('call', 'async-start'):
-        for name in _called(instruction, 'to_apply') or _called(instruction, 'calls'):
-          visit(name, times)
+      elif instruction.opcode in ('call', 'async-start', 'custom-call'):
+        for key in ('to_apply', 'calls', 'called_computations'):
+          for name in _called(instruction, key):
+            visit(name, times)
 
   visit(entry, 1.0)
   return runs
@@ -244,7 +245,15 @@ def _collectives(computation: Computation, computations: dict, devices: int):
 
 FREE = {  # move nothing: they name, or they wait for what another instruction moves
   *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional'),
-  *('call', 'after-all', 'partition-id', 'replica-id', 'opt-barrier', 'async-start'),
+  *(
+    'call',
+    'after-all',
+    'partition-id',
+    'replica-id',
+    'opt-barrier',
+    'async-start',
+    'async-update',
+  ),
 }
 
 
@@ -297,6 +306,8 @@ def _traffic(instruction: Instruction, computation: Computation, computations: d
   operands = [computation.instructions[name].buffers for name in instruction.operands]
   if opcode in FREE or opcode.endswith('-done') or _kind(instruction):
     return 0.0
+  if opcode == 'custom-call' and _called(instruction, 'called_computations'):
+    return 0.0  # what it calls is counted by itself
   if opcode == 'fusion':
     fused = computations[_called(instruction, 'calls')[0]]
     parameters = _parameters(fused)

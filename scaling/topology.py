@@ -47,9 +47,10 @@ class Chip(NamedTuple):
 
 
 # Google Cloud's pages of the versions (cloud.google.com/tpu/docs/v4 and so on). They give links in
-# both directions together, of which half is sent; v4's is its all-reduce bandwidth of 1.1 PB/s over
-# 4,096 chips, which for v5e and v6e comes to the same half.
+# both directions together, of which half is sent; for v3 and v4, a pod's all-reduce bandwidth (340
+# TB/s over 1,024 chips, 1.1 PB/s over 4,096), which for v5e and v6e comes to the same half.
 CHIPS = {
+  'v3': Chip(123e12, 32 * GIB, 900e9, 332e9),
   'v4': Chip(275e12, 32 * GIB, 1200e9, 268e9),
   'v5e': Chip(197e12, 16 * GIB, 819e9, 200e9),
   'v5p': Chip(459e12, 95 * GIB, 2765e9, 600e9),
@@ -82,7 +83,7 @@ def describe(name: str) -> Topology:
     os.environ.setdefault(key, value)
   family, _, shape = name.lower().partition(':')
   known = ', '.join(CHIPS)
-  examples = 'say v5e:4x4 or v6e:16x16 (2-D), v4:2x2x1, v5p:4x4x4 or tpu7x:2x2x1 (3-D)'
+  examples = 'say v5e:4x4 or v6e:16x16 (2-D; v3 too), v4:2x2x1, v5p:4x4x4 or tpu7x:2x2x1 (3-D)'
   if family not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', shape):
     raise BadInput(
       f'--compile_for={name}: a chip ({known}), a colon, and its chips along each axis: {examples}'
@@ -258,7 +259,7 @@ def roofline(ledger: dict, profile: hlo.Profile, peak: Chip, devices: int) -> Ro
 class Compiled(NamedTuple):
   """What came of a program. profile and roofline are None where libtpu refused it for memory."""
 
-  memory: dict[str, float]  # bytes a device: arguments, results, temporaries, code
+  memory: dict[str, float]  # bytes a device: arguments, results (not in their place), temporaries
   need: str  # memory in words
   fits: bool
   profile: hlo.Profile | None
@@ -279,21 +280,25 @@ def _refusal(error: Exception) -> str | None:
   return 'needs more than there is' if 'RESOURCE_EXHAUSTED' in text else None
 
 
+def build(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+  """Compiles, and returns the HLO too, as libtpu writes it down: jaxlib cannot read all that a
+  libtpu newer than itself hands it."""
+  with tempfile.TemporaryDirectory() as folder:
+    compiled = lowered.compile({'xla_dump_to': folder, 'xla_dump_hlo_as_text': True})
+    (path,) = Path(folder).rglob('*after_optimizations.txt')
+    return compiled, path.read_text()
+
+
 def compile_program(program: Program, topology: Topology) -> Compiled:
   """Lowers and compiles a program, and reads what came of it."""
   began = time.monotonic()
-  lowered = program.step.lower(*program.arguments)
-  with tempfile.TemporaryDirectory() as folder:
-    # libtpu's own text: jaxlib cannot read every program of a libtpu newer than itself
-    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
-    try:
-      compiled = lowered.compile(options)
-    except jax.errors.JaxRuntimeError as error:
-      words = _refusal(error)
-      if words is None:
-        raise
-      return Compiled({}, words, False, None, None, time.monotonic() - began)
-    (text,) = (path.read_text() for path in Path(folder).rglob('*after_optimizations.txt'))
+  try:
+    compiled, text = build(program.step.lower(*program.arguments))
+  except jax.errors.JaxRuntimeError as error:
+    words = _refusal(error)
+    if words is None:
+      raise
+    return Compiled({}, words, False, None, None, time.monotonic() - began)
   seconds, stats, peak = time.monotonic() - began, compiled.memory_analysis(), topology.peak
   memory = {
     'arguments': stats.argument_size_in_bytes,
@@ -351,7 +356,11 @@ def _lines(program: Program, compiled: Compiled) -> list[str]:
   return lines
 
 
-def report(c: ConfigDict, name: str, say: Callable[[str], None] = print) -> None:
+def _say(text: str) -> None:
+  print(text, flush=True)
+
+
+def report(c: ConfigDict, name: str, say: Callable[[str], None] = _say) -> None:
   """Compiles all programs of a study for a topology, and says of each, and of each stage, what it
   would take. BadInput for a topology, a mesh or a config that cannot be."""
   jax.config.update('jax_platforms', 'cpu')  # libtpu is there; a TPU to run on is not asked for

@@ -71,6 +71,16 @@ BY_HAND = """HloModule by_hand, is_scheduled=true, num_partitions=8
   ROOT %custom-call.2 = f32[64]{0} custom-call(%all-gather.2), custom_call_target="AsyncCollectiveDone"
 }
 
+%offloaded (k: f32[8]) -> f32[32] {
+  %k = f32[8]{0} parameter(0)
+  ROOT %all-gather.3 = f32[32]{0} all-gather(%k), channel_id=6, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+}, execution_thread="sparsecore"
+
+%async (l: f32[8]) -> f32[32] {
+  %l = f32[8]{0} parameter(0)
+  ROOT %custom-call.3 = f32[32]{0} custom-call(%l), custom_call_target="offload", called_computations={%offloaded}
+}, execution_thread="sparsecore"
+
 ENTRY %main (u: f32[256], v: bf16[16,64], w: f32[64,8], s: f32[32]) -> f32[64] {
   %u = f32[256]{0} parameter(0)
   %v = bf16[16,64]{1,0} parameter(1)
@@ -83,6 +93,10 @@ ENTRY %main (u: f32[256], v: bf16[16,64], w: f32[64,8], s: f32[32]) -> f32[64] {
   %while.2 = (s32[], bf16[16,64]{1,0}) while(%t.4), condition=%condition.2, body=%body.2
   %fusion.1 = f32[16,8]{1,0} fusion(%w), kind=kCustom, calls=%all-reduce-scatter.1
   %all-to-all.1 = f32[16,8]{1,0} all-to-all(%fusion.1), channel_id=5, replica_groups={}, dimensions={0}
+  %slice.1 = f32[8]{0} slice(%s), slice={[0:8]}
+  %call-start = ((), (), s32[]) async-start(), async_execution_thread="sparsecore", calls=%async
+  %call-update = ((f32[8]{0}), f32[32]{0}, s32[]) async-update(%call-start, %slice.1)
+  %call-done = f32[32]{0} async-done(%call-update)
   %async-collective-start = (f32[32]{0}, f32[64]{0}) fusion(%s), kind=kCustom, calls=%start
   %g.1 = f32[32]{0} get-tuple-element(%async-collective-start), index=0
   %g.2 = f32[64]{0} get-tuple-element(%async-collective-start), index=1
@@ -98,7 +112,7 @@ def test_collectives_by_hand():
     'collective-permute': hlo.Collective(4, 4 * 2048),
     'reduce-scatter': hlo.Collective(1, 2048 * 3 / 4),
     'all-to-all': hlo.Collective(1, 512 * 7 / 8),
-    'all-gather': hlo.Collective(1, 128),
+    'all-gather': hlo.Collective(2, 128 + 3 * 32),  # one in fusions, one on the sparse cores
   }
 
 
@@ -173,7 +187,7 @@ def test_collectives_of_a_scan(kind, collective, sent):
   check_scan(sharding.make_mesh(data=N), kind, collective, sent)
 
 
-def check_scan(mesh, kind, collective, sent, length=6):
+def check_scan(mesh, kind, collective, sent, build=None, length=6):
   """Compiles a scan of that length with one collective in it, and compares what a device sends."""
 
   @functools.partial(
@@ -183,7 +197,8 @@ def check_scan(mesh, kind, collective, sent, length=6):
     return jax.lax.scan(lambda x, _: (jnp.sin(collective(x)), None), x, length=length)[0]
 
   shape = jax.ShapeDtypeStruct((16 * mesh.shape['data'], 8), jnp.float32)
-  text = jax.jit(run).lower(shape).compile().as_text()
+  lowered = jax.jit(run).lower(shape)
+  text = build(lowered)[1] if build else lowered.compile().as_text()
   found = hlo.profile(text).collectives
   assert set(found) == {kind}
   np.testing.assert_allclose(found[kind], hlo.Collective(length, length * sent))

@@ -231,7 +231,7 @@ def test_two_processes_told_to_stop_go_on_as_one_on_another_mesh(prepared, tmp_p
   args += ['--config.sft.learning_rate=1e-4', '--config.checkpoint_seconds=1']
   trunk = next(s for s in study.expand(c) if s.kind == 'sft')
   where = stages.folder(prepared, trunk.id) / 'checkpoints'
-  started = _start(prepared, 2, 4, '--config.mesh.data=2', '--config.mesh.fsdp=4', *args, log=log)
+  started = _start(prepared, 2, 4, '--config.mesh.data=4', '--config.mesh.tensor=2', *args, log=log)
   deadline = time.monotonic() + 240
   while checkpoint._newest(where) is None:
     assert time.monotonic() < deadline and started[0].poll() is None

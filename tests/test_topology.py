@@ -11,9 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import compute, hlo, study, topology
+from experiments import pod
+from scaling import compute, hlo, sharding, study, topology
 from scaling.errors import BadInput
+from scaling.model import transformer
 from scaling.model.transformer import Mechanics
+from scaling.stages import stage as stages
 from tests import test_hlo, tiny
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +93,7 @@ def test_programs_of_a_study():
   """Each kind of stage has its programs, called as often as the stage does; equal ones are one."""
   c = _config()
   tree = study.expand(c)
-  mesh = topology.sharding.make_mesh()
+  mesh = sharding.make_mesh()
   calls = {}
   for stage in tree:
     found = topology.programs(stage, mesh, Mechanics())
@@ -108,7 +111,7 @@ def test_programs_of_a_study():
 
 def test_an_argument_of_every_program_is_what_it_takes():
   """Each program is called with arrays of the shapes it is compiled for."""
-  mesh = topology.sharding.make_mesh()
+  mesh = sharding.make_mesh()
   for stage in study.expand(_config()):
     for _, program in topology.programs(stage, mesh, Mechanics()):
       jax.eval_shape(program.step, *program.arguments)
@@ -132,15 +135,19 @@ def test_a_study_on_a_topology():
 
 
 @needs_libtpu
-@pytest.mark.parametrize('name, count', [('v5p:2x2x1', 4), ('v6e:2x2', 4), ('v4:2x2x1', 4)])
+@pytest.mark.parametrize(
+  'name, count',
+  [('v3:2x2', 8), ('v4:2x2x1', 4), ('v5p:2x2x1', 4), ('v6e:2x2', 4), ('tpu7x:2x2x1', 8)],
+)
 def test_a_scan_on_a_topology(name, count):
   """In TPU's HLO too, where an all-gather is a fusion and has no known trip count, what is sent is
   what is known: the other shards, 6 times."""
   found = topology.describe(name)
   assert len(found.devices) == count
-  mesh = topology.sharding.make_mesh(data=count, devices=found.devices)
+  mesh = sharding.make_mesh(data=count, devices=found.devices)
   gather = lambda x: jax.lax.all_gather(x, 'data').sum(0)
-  test_hlo.check_scan(mesh, 'all-gather', gather, (count - 1) * test_hlo.PER_DEVICE)
+  sent = (count - 1) * test_hlo.PER_DEVICE
+  test_hlo.check_scan(mesh, 'all-gather', gather, sent, topology.build)
 
 
 @needs_libtpu
@@ -163,10 +170,28 @@ def test_the_layout_follows_the_torus():
     assert (np.abs(np.diff(coordinates, axis=axis)).sum(-1) == 1).all()
 
 
-def test_a_wrong_topology_is_one_line_and_exit_code_2():
+@pytest.mark.parametrize('name', [name for name in pod.PODS if name != 'smoke'])
+def test_pods(name):
+  """A pod's mesh has its chips, and the study splits over it."""
+  c = pod.get_config(name)
+  mesh = jax.sharding.AbstractMesh(tuple(dict(c.mesh).values()), tuple(dict(c.mesh)))
+  assert mesh.size == int(name.partition('-')[2])
+  tree = study.expand(c)
+  study.check_mesh(c, [], mesh)
+  sharding.shardings(mesh, transformer.form(stages.model(tree[0].recipe)))
+
+
+@pytest.mark.parametrize(
+  'args, says',
+  [
+    (['--config=tests/tiny.py', '--compile_for=v9:2x2'], '--compile_for=v9:2x2: a chip (v3, v4,'),
+    (['--config=experiments/pod.py:8b-7'], "--config: experiments/pod.py has no variant '8b-7'"),
+  ],
+)
+def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):
   done = subprocess.run(
-    [sys.executable, 'run.py', '--config=tests/tiny.py', '--compile_for=v9:2x2'], cwd=ROOT,
-    capture_output=True, text=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    [sys.executable, 'run.py', *args], cwd=ROOT, capture_output=True, text=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )  # fmt: skip
   assert done.returncode == 2 and done.stderr.count('\n') == 1
-  assert done.stderr.startswith('run.py: --compile_for=v9:2x2')
+  assert done.stderr.startswith(f'run.py: {says}')

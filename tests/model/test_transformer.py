@@ -115,6 +115,16 @@ def test_a_padded_vocabulary_has_the_same_logits_and_none_to_spare():
   assert (logits[..., 16:] == -1e30).all()
 
 
+def test_a_product_with_a_matrix_has_the_gradients_of_autodiff():
+  rng = np.random.default_rng(0)
+  x, w, dy = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((3, 5, 4), (4, 6), (3, 5, 6)))
+  expected, pull = jax.vjp(jnp.matmul, x, w)
+  found, own_pull = jax.vjp(transformer._times, x, w)
+  np.testing.assert_array_equal(found, expected)
+  for own, auto in zip(own_pull(dy), pull(dy), strict=True):
+    np.testing.assert_allclose(own, auto, rtol=1e-5, atol=1e-5)
+
+
 def test_adapters_are_added_to_their_matrices():
   """Merged by hand into the base, they give the same logits; fresh ones change nothing."""
   cfg = dataclasses.replace(CFG, lora_rank=2, lora_alpha=6.0)

@@ -26,20 +26,23 @@ MODELS = {'1b': 'llama-3.2-1b', '8b': 'llama-3.1-8b'}
 class Pod(NamedTuple):
   """How a model is laid over some chips, and what of a step they have memory for."""
 
+  data: int
   fsdp: int
   tensor: int
   remat: str
   microbatches: int
 
 
+# fsdp is 16 at most: over a whole 3-D torus, or both dimensions of 16x16, libtpu has no gather or
+# no scatter of its own and sends twice as much.
 PODS = {
-  '1b-16': Pod(fsdp=16, tensor=1, remat='block', microbatches=4),
-  '8b-16': Pod(fsdp=4, tensor=4, remat='block', microbatches=16),
-  '1b-64': Pod(fsdp=64, tensor=1, remat='none', microbatches=1),
-  '8b-64': Pod(fsdp=64, tensor=1, remat='dots', microbatches=1),
-  '1b-256': Pod(fsdp=256, tensor=1, remat='none', microbatches=1),
-  '8b-256': Pod(fsdp=256, tensor=1, remat='dots', microbatches=1),
-  'smoke': Pod(fsdp=4, tensor=1, remat='block', microbatches=2),
+  '1b-16': Pod(data=1, fsdp=16, tensor=1, remat='block', microbatches=4),
+  '8b-16': Pod(data=1, fsdp=4, tensor=4, remat='block', microbatches=16),
+  '1b-64': Pod(data=4, fsdp=16, tensor=1, remat='none', microbatches=1),
+  '8b-64': Pod(data=4, fsdp=16, tensor=1, remat='dots', microbatches=1),
+  '1b-256': Pod(data=16, fsdp=16, tensor=1, remat='none', microbatches=1),
+  '8b-256': Pod(data=16, fsdp=16, tensor=1, remat='dots', microbatches=1),
+  'smoke': Pod(data=1, fsdp=4, tensor=1, remat='block', microbatches=2),
 }
 
 
@@ -48,10 +51,10 @@ def get_config(arg: str = '') -> ConfigDict:
   if arg not in PODS:
     raise BadInput(f'experiments/pod.py has no variant {arg!r}; there are: {", ".join(PODS)}')
   pod = PODS[arg]
-  rows = 8 if arg == 'smoke' else max(64, pod.fsdp)  # of prompts: one or more for each shard
+  rows = 8 if arg == 'smoke' else max(64, pod.data * pod.fsdp)  # of prompts
   c = config.default()
   c.name = 'pod_' + arg.replace('-', '_')
-  c.mesh.fsdp, c.mesh.tensor = pod.fsdp, pod.tensor
+  c.mesh.data, c.mesh.fsdp, c.mesh.tensor = pod.data, pod.fsdp, pod.tensor
   c.mechanics.remat, c.mechanics.microbatches = pod.remat, pod.microbatches
   c.mechanics.loss_chunk = 512  # float32 logits of 128,256 tokens: 0.25 GiB a row
   c.model.sizes = (MODELS.get(arg.partition('-')[0], '25k'),)

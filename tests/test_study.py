@@ -100,6 +100,7 @@ def _same(a, b):
     assert a == b
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
   """SFT, RL (mid-segment, with minibatches) and a bank, each killed; ledger and curves compared."""
   cache, whole, cut = tmp_path / 'cache', tmp_path / 'whole', tmp_path / 'cut'

@@ -70,9 +70,7 @@ def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir
   assert all(stages.done(tmp_path / 'w', s.id)['outcome'] == 'ok' for s in study.expand(c))
   stage = _branches()[-1]
   mesh = sharding.make_mesh()
-  one, two = (
-    stages.state_of(w, stage.id, mesh).params for w in (tiny_workdir, tmp_path / 'w')
-  )
+  one, two = (stages.state_of(w, stage.id, mesh).params for w in (tiny_workdir, tmp_path / 'w'))
   far = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), one, two)
   assert max(jax.tree.leaves(far)) < 2e-2  # Adam turns noise in tiny gradients into whole steps
   losses = [

@@ -31,18 +31,19 @@ class Pod(NamedTuple):
   tensor: int
   remat: str
   microbatches: int
+  prompts: int = 64  # at a time in RL and for banks; 8 responses each
 
 
 # fsdp is 16 at most: over a whole 3-D torus, or both dimensions of 16x16, libtpu has no gather or
 # no scatter of its own and sends twice as much.
 PODS = {
   '1b-16': Pod(data=1, fsdp=16, tensor=1, remat='block', microbatches=4),
-  '8b-16': Pod(data=1, fsdp=4, tensor=4, remat='block', microbatches=16),
+  '8b-16': Pod(data=1, fsdp=4, tensor=4, remat='block', microbatches=32, prompts=32),
   '1b-64': Pod(data=4, fsdp=16, tensor=1, remat='none', microbatches=1),
   '8b-64': Pod(data=4, fsdp=16, tensor=1, remat='dots', microbatches=1),
-  '1b-256': Pod(data=16, fsdp=16, tensor=1, remat='none', microbatches=1),
-  '8b-256': Pod(data=16, fsdp=16, tensor=1, remat='dots', microbatches=1),
-  'smoke': Pod(data=1, fsdp=4, tensor=1, remat='block', microbatches=2),
+  '1b-256': Pod(data=16, fsdp=16, tensor=1, remat='none', microbatches=1, prompts=256),
+  '8b-256': Pod(data=16, fsdp=16, tensor=1, remat='dots', microbatches=1, prompts=256),
+  'smoke': Pod(data=1, fsdp=4, tensor=1, remat='block', microbatches=2, prompts=8),
 }
 
 
@@ -51,7 +52,6 @@ def get_config(arg: str = '') -> ConfigDict:
   if arg not in PODS:
     raise BadInput(f'experiments/pod.py has no variant {arg!r}; there are: {", ".join(PODS)}')
   pod = PODS[arg]
-  rows = 8 if arg == 'smoke' else max(64, pod.data * pod.fsdp)  # of prompts
   c = config.default()
   c.name = 'pod_' + arg.replace('-', '_')
   c.mesh.data, c.mesh.fsdp, c.mesh.tensor = pod.data, pod.fsdp, pod.tensor
@@ -66,10 +66,10 @@ def get_config(arg: str = '') -> ConfigDict:
   c.sft.tokens, c.sft.rows = (1e9,), 256
   c.sft.learning_rate, c.sft.warmup_steps = 2e-5 * 2048 / 64, 50
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (500,), c.model.sizes, c.sft.tokens
-  c.rl.prompts, c.rl.group = rows, 8
-  c.rl.minibatches = rows * 8 // 256 or 1
+  c.rl.prompts, c.rl.group = pod.prompts, 8
+  c.rl.minibatches = pod.prompts * 8 // 256 or 1
   c.rl.response_tokens = c.sample.response_tokens = 3072
-  c.sample.n, c.sample.block_prompts, c.sample.block_samples = 32, rows, 8
+  c.sample.n, c.sample.block_prompts, c.sample.block_samples = 32, pod.prompts, 8
   if arg == 'smoke':
     c.data.row_tokens, c.mechanics.loss_chunk = 256, 64
     c.sft.tokens = c.rl.sft_tokens = (8192,)

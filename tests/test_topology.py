@@ -1,6 +1,5 @@
 """Programs compiled for TPU topologies on a machine without a TPU, and the arithmetic on them."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -20,9 +19,6 @@ from scaling.stages import stage as stages
 from tests import test_hlo, tiny
 
 ROOT = Path(__file__).parents[1]
-needs_libtpu = pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None, reason='needs libtpu (requirements-tpu.txt)'
-)
 
 
 def _config(**mesh):
@@ -117,7 +113,7 @@ def test_an_argument_of_every_program_is_what_it_takes():
       jax.eval_shape(program.step, *program.arguments)
 
 
-@needs_libtpu
+@pytest.mark.peers
 def test_a_study_on_a_topology():
   """A tiny study on four chips: every program is described, and every stage."""
   c, lines = _config(fsdp=2, tensor=2), []
@@ -134,7 +130,7 @@ def test_a_study_on_a_topology():
   assert 'DOES NOT FIT' not in text
 
 
-@needs_libtpu
+@pytest.mark.peers
 @pytest.mark.parametrize(
   'name, count',
   [('v3:2x2', 8), ('v4:2x2x1', 4), ('v5p:2x2x1', 4), ('v6e:2x2', 4), ('tpu7x:2x2x1', 8)],
@@ -150,7 +146,7 @@ def test_a_scan_on_a_topology(name, count):
   test_hlo.check_scan(mesh, 'all-gather', gather, sent, topology.build)
 
 
-@needs_libtpu
+@pytest.mark.peers
 def test_a_program_that_does_not_fit():
   found = topology.describe('v5e:1x1')
   where = jax.sharding.SingleDeviceSharding(found.devices[0])
@@ -160,7 +156,7 @@ def test_a_program_that_does_not_fit():
   assert not compiled.fits and compiled.roofline is None and 'GiB of 15.75GiB' in compiled.need
 
 
-@needs_libtpu
+@pytest.mark.peers
 def test_the_layout_follows_the_torus():
   """Neighbours along an axis of the mesh are neighbours on the torus."""
   c = _config(data=4, fsdp=4)

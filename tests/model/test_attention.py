@@ -190,11 +190,10 @@ def test_cudnn_on_the_gpu_equals_plain_and_so_do_its_gradients():
   assert len(gaps) == 3 and max(gaps) < 2 * CLOSE['bfloat16']
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize('axes', [{}, *MESHES[:3]], ids=str)
 def test_splash_compiles_for_a_tpu(axes):
   """Forward and backward, by libtpu's own compiler, and without room for the scores."""
-  if importlib.util.find_spec('libtpu') is None:
-    pytest.skip('libtpu is not installed: nothing compiles for a TPU')
   mesh = sharding.make_mesh(**axes, devices=topology.describe('v5e:2x4').devices)
   shapes = {'queries': (4, 1024, 4, 64), 'keys': (4, 1024, 2, 64)}
   q, k = (

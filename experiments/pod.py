@@ -1,13 +1,13 @@
 """Post-training a public model on a TPU pod: SFT on 1B tokens, 500 updates of GRPO, banks.
 
     python run.py --config=experiments/pod.py:8b-64 --compile_for=v5p:4x4x4
-    python run.py --config=experiments/pod.py:8b-64 --workdir=gs://…/pod
+    python run.py --config=experiments/pod.py:8b-64 --workdir=/shared/pod --multihost
 
 The argument is a model and a count of chips: 1b or 8b (Llama 3.2 and 3.1), and 16, 64 or 256; it
 sets the mesh and how a step is computed, for v5e, v5p and v6e in turn. Rows are of 4,096 tokens, a
 million of them a step; a response may have 3,072.
 
-Time: compiling the five programs takes TIME on 2 cores. What was found is in docs/pods.md.
+Time: compiling the five programs takes 2 to 5 minutes on 2 cores. What was found: docs/pods.md.
 
 As written the task is a small one, in bytes, from random parameters: shapes are all that is asked
 for here. For a run on the pod set data.task, data.vocab (the model's tokenizer) and init_from.

@@ -41,7 +41,7 @@ PODS = {
   '8b-16': Pod(data=1, fsdp=4, tensor=4, remat='block', microbatches=32, prompts=32),
   '1b-64': Pod(data=4, fsdp=16, tensor=1, remat='none', microbatches=1),
   '8b-64': Pod(data=4, fsdp=16, tensor=1, remat='dots', microbatches=1),
-  '1b-256': Pod(data=16, fsdp=16, tensor=1, remat='none', microbatches=1, prompts=256),
+  '1b-256': Pod(data=16, fsdp=16, tensor=1, remat='block', microbatches=1, prompts=256),
   '8b-256': Pod(data=16, fsdp=16, tensor=1, remat='dots', microbatches=1, prompts=256),
   'smoke': Pod(data=1, fsdp=4, tensor=1, remat='block', microbatches=2, prompts=8),
 }

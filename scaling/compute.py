@@ -77,12 +77,13 @@ def forward_flops(cfg, tokens: float, context: float, logits: float) -> float:
   summed over those tokens (q k^T and weights v are 2 N H FLOPs a key each); logits: the positions
   at which logits are computed.
   """
+  tokens, context, logits = float(tokens), float(context), float(logits)  # an int64 overflows
   matmuls = 2 * tokens * (_matmul_parameters(cfg) + _adapter_parameters(cfg))
   return float(matmuls + _attention_flops(cfg, context) + 2 * logits * cfg.d_model * cfg.vocab_size)
 
 
 def _attention_flops(cfg, context: float) -> float:
-  return 4 * cfg.n_layers * cfg.n_heads * cfg.head_dim * context
+  return 4.0 * cfg.n_layers * cfg.n_heads * cfg.head_dim * context
 
 
 def _spare_flops(cfg, logits: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scaling import compute, losses, sample_step, sharding, train_step
-from scaling.model import transformer
+from scaling.model import presets, transformer
 
 BASE = dict(vocab_size=13, d_model=16, n_layers=3, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=24)
 CONFIGS = {
@@ -146,6 +146,14 @@ def test_forward_agrees_with_xlas_own_estimate():
   estimate = forward.lower(abstract_params(cfg), ints, ints, ints).compile().cost_analysis()
   ours = compute.forward_flops(cfg, B * T, B * T * T, B * T)
   assert ours <= estimate['flops'] <= 1.2 * ours
+
+
+def test_counts_of_large_models_do_not_overflow():
+  """1e13 tokens of 8e9 parameters are 1.6e23 FLOPs: more than an int64 holds."""
+  cfg = presets.model_config('llama-3.1-8b', 259)
+  flops = compute.forward_flops(cfg, np.int64(10**13), np.int64(10**16), np.int64(10**13))
+  dense = 2e13 * (cfg.n_layers * (2 * 4096 * 128 * 40 + 3 * 4096 * 14336) + 4096 * 128_256)
+  assert flops == pytest.approx(dense + 4 * 32 * 4096 * 1e16)
 
 
 def test_forward_flops_by_hand():

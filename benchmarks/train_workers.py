@@ -30,8 +30,7 @@ def postscale(work):
   from scaling import losses, sharding, train_step
   from scaling.model import transformer
 
-  rope_scaling = tuple(work['model']['rope_scaling'])  # a list in JSON
-  cfg = transformer.ModelConfig(**work['model'] | {'rope_scaling': rope_scaling})
+  cfg = transformer.ModelConfig(**work['model'])
   mesh = sharding.make_mesh(data=work['data'])
   opt = train_step.OptimizerConfig(b1=0.9, b2=0.95, weight_decay=0.1, clip_norm=1.0)
   how = transformer.Mechanics(**work['mechanics'])

@@ -111,10 +111,3 @@ def restore(folder: Path, like) -> tuple | None:
         f'{Path(folder).parent}: the checkpoint of step {step} cannot be read ({first}); {remedy}'
       ) from error
   return got.state, got.meta
-
-
-def abstract(state, shardings):
-  """The form of a state for `restore`: shapes, dtypes, and where each array is to be laid."""
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-  )

@@ -25,7 +25,11 @@ def _state(mesh, step=7, width=8):
 
 
 def _form(mesh, state):
-  return checkpoint.abstract(state, sharding.shardings(mesh, state))
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    state,
+    sharding.shardings(mesh, state),
+  )
 
 
 def _same(got, state):

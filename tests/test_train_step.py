@@ -164,14 +164,14 @@ def test_a_chunked_loss_never_holds_all_logits():
   wide = dataclasses.replace(CFG, vocab_size=4096)
   state = jax.eval_shape(train_step.make_init(wide, OPT, mesh), jax.random.key(0))
   sizes = {}
-  for chunk in (0, 4):
+  for chunk in (0, 2):
     step = train_step.make_train_step(
       wide, losses.cross_entropy, None, OPT, mesh, Mechanics(loss_chunk=chunk)
     )
     text = step.lower(state, batch(), 1e-3, 1.0).as_text()
     shapes = re.findall(r'tensor<((?:\d+x)*4096(?:x\d+)*)xf32>', text)
     sizes[chunk] = max(math.prod(map(int, shape.split('x'))) for shape in shapes)
-  assert sizes == {0: B * T * 4096, 4: B * 4 * 4096}
+  assert sizes == {0: B * T * 4096, 2: B * 2 * 4096}
 
 
 def test_z_loss_adds_the_gradient_of_the_squared_log_partition():

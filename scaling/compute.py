@@ -22,9 +22,9 @@ Kinds (`KINDS`):
   verifier           verification by a model; programs that verify are counted as 0
 
 `cfg` is any object with the fields vocab_size, padded_vocab, d_model, n_layers, n_heads,
-n_kv_heads, head_dim, d_ff, tied_embeddings, qkv_bias, qk_norm and lora_rank. Letters: L layers,
-D model width, N query heads, K key-value heads, H head width, F feed-forward width, V vocabulary,
-r rank of an adapter.
+n_kv_heads, head_dim, d_ff, tied_embeddings, head, qkv_bias, qk_norm and lora_rank. Letters:
+L layers, D model width, N query heads, K key-value heads, H head width, F feed-forward width,
+V vocabulary, r rank of an adapter.
 """
 
 from typing import NamedTuple
@@ -52,13 +52,21 @@ def _matmul_parameters(cfg) -> int:
 
 
 def parameters(cfg) -> Parameters:
-  """The count of parameters; tied embeddings count once."""
+  """The count of parameters; tied embeddings count once. A scalar head is one of the others."""
   norms = 2 * cfg.d_model + cfg.qk_norm * 2 * cfg.head_dim
   biases = cfg.qkv_bias * (cfg.n_heads + 2 * cfg.n_kv_heads) * cfg.head_dim
+  scalar = cfg.head == 'scalar'
   return Parameters(
-    embedding=cfg.vocab_size * cfg.d_model * (1 if cfg.tied_embeddings else 2),
-    non_embedding=_matmul_parameters(cfg) + cfg.n_layers * (norms + biases) + cfg.d_model,
+    embedding=cfg.vocab_size * cfg.d_model * (1 if cfg.tied_embeddings or scalar else 2),
+    non_embedding=_matmul_parameters(cfg)
+    + cfg.n_layers * (norms + biases)
+    + cfg.d_model * (1 + scalar),
   )
+
+
+def _outputs(cfg) -> int:
+  """Numbers that the head gives at a position: V logits, or one value."""
+  return 1 if cfg.head == 'scalar' else cfg.vocab_size
 
 
 def _adapter_parameters(cfg) -> int:
@@ -75,11 +83,11 @@ def forward_flops(cfg, tokens: float, context: float, logits: float) -> float:
 
   and 2 tokens for each parameter of an adapter. tokens: those fed; context: the keys attended to,
   summed over those tokens (q k^T and weights v are 2 N H FLOPs a key each); logits: the positions
-  at which logits are computed.
+  at which logits are computed. A scalar head has 1 in place of V.
   """
   tokens, context, logits = float(tokens), float(context), float(logits)  # an int64 overflows
   matmuls = 2 * tokens * (_matmul_parameters(cfg) + _adapter_parameters(cfg))
-  return float(matmuls + _attention_flops(cfg, context) + 2 * logits * cfg.d_model * cfg.vocab_size)
+  return float(matmuls + _attention_flops(cfg, context) + 2 * logits * cfg.d_model * _outputs(cfg))
 
 
 def _attention_flops(cfg, context: float) -> float:
@@ -88,7 +96,8 @@ def _attention_flops(cfg, context: float) -> float:
 
 def _spare_flops(cfg, logits: float) -> float:
   """Of the logits that pad the vocabulary."""
-  return 2 * logits * cfg.d_model * (cfg.padded_vocab - cfg.vocab_size)
+  spare = 0 if cfg.head == 'scalar' else cfg.padded_vocab - cfg.vocab_size
+  return 2 * logits * cfg.d_model * spare
 
 
 def causal(lengths) -> tuple[int, int]:
@@ -123,12 +132,13 @@ def total(ledger: dict, which: str = 'model') -> float:
 def _backward_flops(cfg, forward: float, tokens: float, context: float) -> float:
   """Of the backward pass of a `forward` over `tokens` and `context`, with logits at every token.
 
-  Under frozen weights the matmuls with them have the gradient of their input alone.
+  Under frozen weights the matmuls with them have the gradient of their input alone; a scalar head
+  is trained beside the adapters.
   """
   if not cfg.lora_rank:
     return 2 * forward
-  adapters = 2 * tokens * _adapter_parameters(cfg)
-  return forward + adapters + _attention_flops(cfg, context)
+  trained = _adapter_parameters(cfg) + (cfg.d_model if cfg.head == 'scalar' else 0)
+  return forward + 2 * tokens * trained + _attention_flops(cfg, context)
 
 
 def _again_flops(cfg, remat: str, chunked: bool, slots: float, row_tokens: float) -> float:
@@ -169,7 +179,8 @@ def train(
   """
   model, executed = _pass(cfg, tokens, context, rows, row_tokens)
   slots = rows * row_tokens
-  again = _again_flops(cfg, remat, 0 < loss_chunk < row_tokens, slots, row_tokens)
+  chunked = cfg.head == 'tokens' and 0 < loss_chunk < row_tokens
+  again = _again_flops(cfg, remat, chunked, slots, row_tokens)
   backward = _backward_flops(cfg, executed, slots, slots * row_tokens) + again
   return _ledger(
     {'forward': model, 'backward': _backward_flops(cfg, model, tokens, context)},
@@ -177,10 +188,15 @@ def train(
   )
 
 
-def score(cfg, tokens: float, context: float, rows: int, row_tokens: int) -> dict:
-  """The ledger of a log-prob pass without gradient, kind 'reference'; arguments as for `train`."""
+def score(
+  cfg, tokens: float, context: float, rows: int, row_tokens: int, kind: str = 'reference'
+) -> dict:
+  """The ledger of a pass without gradient, over log-probs or, kind 'reward_model', over values.
+
+  Arguments as for `train`.
+  """
   model, executed = _pass(cfg, tokens, context, rows, row_tokens)
-  return _ledger({'reference': model}, {'reference': executed})
+  return _ledger({kind: model}, {kind: executed})
 
 
 def _decode_flops(cfg, prompt_length, response_length):
@@ -194,33 +210,36 @@ def _decode_flops(cfg, prompt_length, response_length):
 
 
 def generate(
-  cfg, prompt_lengths, response_lengths, prompt_tokens: int, response_tokens: int, steps: int
+  cfg, prompt_lengths, response_lengths, prompt_tokens: int, slots, steps, rows: int | None = None
 ) -> dict:
   """The ledger of a sampling block: n responses to each of P prompts.
 
   prompt_lengths: [P]; response_lengths: [P, n], tokens drawn, the stop token counted;
-  prompt_tokens, response_tokens: the padded width of a prompt and the cache slots of a response;
-  steps: decode passes that were run: the longest response less one.
+  prompt_tokens: the padded width of a prompt; steps: decode passes that were run, by how many
+  `slots` the cache of a row had in them: two numbers, or a list of either; rows: of each prompt
+  that decode at a time, n if None.
 
   Model: each prompt once at its real length, with one row of logits; then the passes of each
   response. Executed: the prefill at padded width; then all rows, in every step, attending to all
-  slots of prompt and response and to the token itself.
+  slots of prompt and cache and to the token itself.
   """
   prompt_lengths = np.asarray(prompt_lengths, np.int64)
   response_lengths = np.asarray(response_lengths, np.int64)
   tokens, context = causal(prompt_lengths)
-  slots = len(prompt_lengths) * prompt_tokens
-  passes = steps * response_lengths.size
-  keys = prompt_tokens + response_tokens + 1
+  padded = len(prompt_lengths) * prompt_tokens
+  rows = response_lengths.shape[1] if rows is None else rows
+  passes = np.float64(steps) * len(prompt_lengths) * rows  # of single rows
+  keys = np.sum(passes * (prompt_tokens + np.float64(slots) + 1))
+  passes = np.sum(passes)
   return _ledger(
     {
       'prefill': forward_flops(cfg, tokens, context, len(prompt_lengths)),
       'decode': _decode_flops(cfg, prompt_lengths[:, None], response_lengths),
     },
     {
-      'prefill': forward_flops(cfg, slots, slots * prompt_tokens, len(prompt_lengths))
+      'prefill': forward_flops(cfg, padded, padded * prompt_tokens, len(prompt_lengths))
       + _spare_flops(cfg, len(prompt_lengths)),
-      'decode': forward_flops(cfg, passes, passes * keys, passes) + _spare_flops(cfg, passes),
+      'decode': forward_flops(cfg, passes, keys, passes) + _spare_flops(cfg, passes),
     },
   )
 

@@ -6,7 +6,9 @@ stats: train_step.TokenStats; `stats.logp[:, t]` is the learner's log-probabilit
 those before it, `stats.entropy[:, t]` the entropy of its distribution. The train step sums
 `batch['weights'] * per_token`; how tokens, responses and groups are averaged is thus plain data:
 the weights sum to one over the batch, and gradient accumulation is exact. The `watched` values are
-summed by the same weights and reported.
+summed by the same weights and reported. `pairs` and `pointwise` are of a model with a scalar head,
+whose stats are train_step.TokenValues: `stats.value[:, t]` is what it says of the sequence up to
+and including token t.
 """
 
 from typing import NamedTuple
@@ -51,6 +53,37 @@ def grpo(stats, batch, options: GrpoOptions):
   log_r = batch['reference_logp'] - stats.logp
   k3 = jnp.exp(log_r) - log_r - 1
   return -surrogate + options.kl_coef * k3, watched | {'kl': k3}
+
+
+def pairs(stats, batch, options: None):
+  """Bradley-Terry (2203.02155, eq. 1), of a row that holds both sequences of a pair:
+
+      -log sigma(r(y_w) - r(y_l))
+
+  batch: `marks` [B,T], +1 at the last token of the chosen y_w, -1 at that of the rejected y_l, 0
+  elsewhere. The loss of a row stands in each of its columns: its weights say which of them counts.
+  """
+  del options
+  margin = jnp.sum(batch['marks'] * stats.value, axis=1, keepdims=True)
+  right = jnp.where(margin > 0, 1.0, jnp.where(margin == 0, 0.5, 0.0))
+  spread = lambda x: jnp.broadcast_to(x, stats.value.shape)
+  return spread(jax.nn.softplus(-margin)), {'accuracy': spread(right), 'margin': spread(margin)}
+
+
+def pointwise(stats, batch, options: None):
+  """Binary cross-entropy of a value v with a label y in [0, 1], which may be soft:
+
+      -y log sigma(v) - (1 - y) log(1 - sigma(v)) = softplus(v) - y v
+
+  Of an outcome reward model (2110.14168) y is the verdict on the response, at its last token; of a
+  process reward model (2312.08935, eq. 4) the share of roll-outs from a step that end right, at the
+  step's last token. batch: `labels` [B,T]; the weights say where they are.
+  """
+  del options
+  y = batch['labels']
+  agrees = (stats.value > 0) == (y > 0.5)
+  loss = jax.nn.softplus(stats.value) - y * stats.value
+  return loss, {'accuracy': agrees.astype(jnp.float32)}
 
 
 def group_advantages(rewards_PxG: jax.Array) -> jax.Array:

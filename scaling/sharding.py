@@ -24,6 +24,7 @@ BATCH = P(ROWS, 'sequence')  # every batch of packed rows [B, T]
 PARAMS = {  # by name; a stacked block parameter has the layer axis in front, never split
   'embed': P('tensor', 'fsdp'),
   'unembed': P('fsdp', 'tensor'),
+  'head': P('fsdp'),
   'final_norm': P(None),
   'attention_norm': P(None, None),
   'mlp_norm': P(None, None),

@@ -4,13 +4,14 @@ Axes: B rows, T tokens, M microbatches, D model width, V vocabulary.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from scaling import sharding
 from scaling.model import transformer
@@ -24,7 +25,8 @@ class OptimizerConfig(NamedTuple):
   b2: float
   weight_decay: float
   clip_norm: float
-  z_loss: float = 0.0  # weight of (log Z)^2 of every counted token (2204.02311), beside any loss
+  # Weight of (log Z)^2 of every counted token (2204.02311), beside any loss; a scalar has no Z.
+  z_loss: float = 0.0
 
 
 class TrainState(NamedTuple):
@@ -32,7 +34,7 @@ class TrainState(NamedTuple):
 
   step: jax.Array
   params: dict
-  opt_state: optax.OptState  # of what is trained: all parameters, or the adapters alone
+  opt_state: optax.OptState  # of what is trained: all parameters, or adapters (and a scalar head)
 
 
 def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -49,13 +51,20 @@ def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def split(cfg: transformer.ModelConfig, params: dict) -> tuple[dict, dict]:
-  """(trained, frozen): all and nothing, or, where the model has adapters, those and the rest."""
+  """(trained, frozen): all and nothing, or, where the model has adapters, those and the rest.
+
+  A scalar head is trained beside the adapters.
+  """
   if not cfg.lora_rank:
     return params, {}
   blocks = params['blocks']
   adapters = {f'{name}_{half}' for name in transformer.adapted(cfg) for half in 'ab'}
   rest = {name: x for name, x in blocks.items() if name not in adapters}
-  return {'blocks': {name: blocks[name] for name in sorted(adapters)}}, params | {'blocks': rest}
+  trained = {'blocks': {name: blocks[name] for name in sorted(adapters)}}
+  if cfg.head == 'scalar':
+    trained['head'] = params['head']
+    params = {name: x for name, x in params.items() if name != 'head'}
+  return trained, params | {'blocks': rest}
 
 
 def join(trained: dict, frozen: dict) -> dict:
@@ -117,18 +126,23 @@ def form(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Trai
 
 @functools.lru_cache
 def make_restart(cfg: transformer.ModelConfig, opt: OptimizerConfig, mesh: Mesh) -> Callable:
-  """A jitted `restart(params, key) -> TrainState`: step 0 and a fresh optimiser: a stage begins.
+  """A `restart(params, key) -> TrainState`, jitted: step 0 and a fresh optimiser: a stage begins.
 
   params are donated. Where the model has adapters and the parameters have none, fresh ones are
-  drawn from the key.
+  drawn from the key. Where it has a scalar head and they are a language model's, the head is fresh
+  and the unembedding is dropped.
   """
 
   def restart(params, key):
+    if cfg.head == 'scalar' and 'head' not in params:
+      params = params | {'head': jnp.zeros(cfg.d_model)}
     if cfg.lora_rank and 'wq_a' not in params['blocks']:
       params = join(split(cfg, transformer.init(cfg, key))[0], params)
     return TrainState(jnp.int32(0), params, optimizer(opt).init(split(cfg, params)[0]))
 
-  return jax.jit(restart, out_shardings=layout(cfg, opt, mesh), donate_argnums=0)
+  start = jax.jit(restart, out_shardings=layout(cfg, opt, mesh), donate_argnums=0)
+  kept = transformer.form(cfg).keys()
+  return lambda params, key: start({name: params[name] for name in params if name in kept}, key)
 
 
 class TokenStats(NamedTuple):
@@ -140,6 +154,12 @@ class TokenStats(NamedTuple):
   log_z: jax.Array  # log of the softmax's denominator
 
 
+class TokenValues(NamedTuple):
+  """What a scalar head says, float32 [B, T]. Column t is of the sequence up to and including t."""
+
+  value: jax.Array
+
+
 def token_stats(
   cfg: transformer.ModelConfig,
   params: dict,
@@ -147,9 +167,10 @@ def token_stats(
   temperature=1.0,
   how: Mechanics = Mechanics(),
   mesh: Mesh | None = None,
-) -> TokenStats:
-  """TokenStats of a batch. The logits are divided by `temperature` first, as the sampler does.
+) -> TokenStats | TokenValues:
+  """TokenStats of a batch, or the TokenValues of a model with a scalar head.
 
+  The logits are divided by `temperature` first, as the sampler does; values are not.
   With how.loss_chunk = c the logits of c columns are held at a time, here and in the backward pass,
   which computes them again. Columns t, t + T / c, … go together, so that each shard of a row that
   is split over the mesh has its part in every chunk.
@@ -157,6 +178,8 @@ def token_stats(
   x, _ = transformer.hidden(
     cfg, params, batch['tokens'], batch['positions'], batch['segment_ids'], how=how, mesh=mesh
   )
+  if cfg.head == 'scalar':
+    return TokenValues(transformer.values(cfg, params, x))
   matrix = transformer.unembedding(cfg, params, mesh)
   target = jnp.roll(batch['tokens'], -1, axis=1)  # the last column is about nothing, and dropped
 
@@ -185,6 +208,12 @@ def _microbatches(batch: dict, count: int) -> dict:
   return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
+def _splits_rows_alone(mesh: Mesh, layouts) -> bool:
+  """Whether each of several devices has rows of its own and all of every parameter."""
+  rows = math.prod(mesh.shape[axis] for axis in sharding.ROWS)
+  return mesh.size == rows > 1 and all(x.is_fully_replicated for x in jax.tree.leaves(layouts))
+
+
 @functools.lru_cache
 def make_train_step(
   cfg: transformer.ModelConfig,
@@ -202,33 +231,47 @@ def make_train_step(
   own.
   """
 
+  state_layout = layout(cfg, opt, mesh)
+  grad_layout = split(cfg, state_layout.params)[0]
+  apart = how.attention == 'plain' and _splits_rows_alone(mesh, state_layout.params)
+
   def objective(trained, frozen, batch, temperature):
     params = join(trained, frozen)
-    stats = token_stats(cfg, params, batch, temperature, how, mesh)
+    stats = token_stats(cfg, params, batch, temperature, how, None if apart else mesh)
     per_token, watched = loss(stats, batch, options)
     total = lambda x: jnp.sum(batch['weights'] * x)
     value = total(per_token)
     watched = jax.lax.stop_gradient({'loss': value, **jax.tree.map(total, watched)})
-    return value + opt.z_loss * total(stats.log_z**2) if opt.z_loss else value, watched
+    if opt.z_loss and cfg.head == 'tokens':
+      value += opt.z_loss * total(stats.log_z**2)
+    return value, watched
 
-  gradient = jax.grad(objective, has_aux=True)
-  state_layout = layout(cfg, opt, mesh)
-  grad_layout = split(cfg, state_layout.params)[0]
+  def gradient(trained, frozen, batch, temperature):
+    def of(part):
+      grads, watched = jax.grad(objective, has_aux=True)(trained, frozen, part, temperature)
+      return grads if apart else jax.lax.with_sharding_constraint(grads, grad_layout), watched
+
+    if how.microbatches == 1:
+      return of(batch)
+    parts = _microbatches(batch, how.microbatches)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, batch))
+    accumulate = lambda total, part: (jax.tree.map(jnp.add, total, of(part)), None)
+    return jax.lax.scan(accumulate, zeros, parts)[0]
+
+  if apart:  # each device adds up its own microbatches; they are added up over devices once
+    whole = PartitionSpec()
+    own = gradient
+    gradient = jax.shard_map(
+      lambda *args: jax.lax.psum(own(*args), sharding.ROWS),
+      mesh=mesh,
+      in_specs=(whole, whole, sharding.BATCH, whole),
+      out_specs=whole,
+      check_vma=False,  # JAX would add up over devices in every microbatch
+    )
 
   def step(state, batch, rate, temperature):
     trained, frozen = split(cfg, state.params)
-
-    def of(part):
-      grads, watched = gradient(trained, frozen, part, temperature)
-      return jax.lax.with_sharding_constraint(grads, grad_layout), watched
-
-    if how.microbatches == 1:
-      grads, watched = of(batch)
-    else:
-      parts = _microbatches(batch, how.microbatches)
-      zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, batch))
-      accumulate = lambda total, part: (jax.tree.map(jnp.add, total, of(part)), None)
-      (grads, watched), _ = jax.lax.scan(accumulate, zeros, parts)
+    grads, watched = gradient(trained, frozen, batch, temperature)
     direction, opt_state = optimizer(opt).update(grads, state.opt_state, trained)
     moved = jax.tree.map(
       lambda p, d, multiplier: p - rate * multiplier * d,
@@ -250,17 +293,18 @@ def make_train_step(
 
 @functools.lru_cache
 def make_score(cfg: transformer.ModelConfig, mesh: Mesh, how: Mechanics = Mechanics()) -> Callable:
-  """A jitted `score(params, batch, temperature) -> log-probabilities` [B, T]: no gradient.
+  """A jitted `score(params, batch, temperature) -> [B, T]`: no gradient.
 
-  With M microbatches B / M rows at a time.
+  Log-probabilities; of a model with a scalar head, values. With M microbatches B / M rows at a
+  time.
   """
 
   def score(params, batch, temperature):
-    of = lambda part: token_stats(cfg, params, part, temperature, how, mesh).logp
+    of = lambda part: token_stats(cfg, params, part, temperature, how, mesh)[0]
     if how.microbatches == 1:
       return of(batch)
-    logp = jax.lax.map(of, _microbatches(batch, how.microbatches))
-    return logp.swapaxes(0, 1).reshape(-1, logp.shape[-1])
+    found = jax.lax.map(of, _microbatches(batch, how.microbatches))
+    return found.swapaxes(0, 1).reshape(-1, found.shape[-1])
 
   rows = sharding.batch(mesh)
   return jax.jit(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scaling import compute, losses, sample_step, sharding, train_step
-from scaling.model import presets, transformer
+from scaling.model import attention, presets, transformer
 
 BASE = dict(vocab_size=13, d_model=16, n_layers=3, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=24)
 CONFIGS = {
@@ -20,7 +20,13 @@ CONFIGS = {
     **BASE, tied_embeddings=False, qkv_bias=True, qk_norm=True
   ),
 }
+SCALARS = {
+  'scalar': transformer.ModelConfig(**BASE, head='scalar', vocab_multiple=4),
+  'scalar, untied': transformer.ModelConfig(**BASE, head='scalar', tied_embeddings=False),
+  'scalar, adapters': transformer.ModelConfig(**BASE, head='scalar', lora_rank=2),
+}
 configs = pytest.mark.parametrize('cfg', CONFIGS.values(), ids=CONFIGS.keys())
+scalars = pytest.mark.parametrize('cfg', SCALARS.values(), ids=SCALARS.keys())
 
 
 def dot_flops(lowered, loops: int = 0) -> int:
@@ -73,6 +79,32 @@ def test_parameters_are_those_of_the_model(cfg):
   assert counted.total == size(params)
 
 
+def test_a_scalar_head_counts_one_number_in_place_of_the_vocabulary():
+  tokens, scalar = CONFIGS['plain'], transformer.ModelConfig(**BASE, head='scalar')
+  params = abstract_params(scalar)
+  size = lambda tree: sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+  assert compute.parameters(scalar) == (size(params['embed']), size(params) - size(params['embed']))
+  more = compute.forward_flops(tokens, 9, 20, 5) - compute.forward_flops(scalar, 9, 20, 5)
+  assert more == 2 * 5 * 16 * (13 - 1)
+  ledger = compute.score(scalar, 9, 20, 2, 8, 'reward_model')
+  assert ledger['model']['reward_model'] == compute.forward_flops(scalar, 9, 20, 9)
+  assert compute.total(ledger) == ledger['model']['reward_model']
+
+
+@scalars
+def test_a_scalar_head_executes_what_xla_is_given(cfg):
+  B, T = 4, 10
+  opt, mesh = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0), sharding.make_mesh()
+  state = jax.eval_shape(train_step.make_init(cfg, opt, mesh), jax.random.key(0))
+  batch = batch_of(B, T)
+  batch['labels'] = batch['weights']
+  for chunk in (0, 5):
+    make = train_step.make_train_step.__wrapped__
+    step = make(cfg, losses.pointwise, None, opt, mesh, unrolled(cfg, loss_chunk=chunk))
+    seen = dot_flops(step.lower(state, batch, 1e-3, 1.0))
+    assert compute.total(compute.train(cfg, 0, 0, B, T, 'none', chunk), 'executed') == seen
+
+
 def lowered_train_step(cfg, B, T, **how):
   opt = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0)
   mesh = sharding.make_mesh()
@@ -119,20 +151,22 @@ def test_score_executes_what_xla_is_given(cfg):
 
 
 @configs
-def test_sampler_executes_what_xla_is_given(cfg):
+def test_sampler_executes_what_xla_is_given(cfg, monkeypatch):
+  monkeypatch.setattr(attention, 'multiplies', lambda mesh: False)  # what is no dot is not seen
   P, n, S, T = 3, 2, 7, 5
   prompts, lengths = jnp.ones((P, S), jnp.int32), jnp.full(P, S)
   params = abstract_params(cfg)
   prefill = jax.jit(
-    functools.partial(sample_step.prefill, cfg, how=unrolled(cfg)), static_argnums=(3, 4)
+    functools.partial(sample_step.prefill, cfg, how=unrolled(cfg)), static_argnums=3
   )
-  seen_prefill = dot_flops(prefill.lower(params, prompts, lengths, n, T))
-  state = jax.eval_shape(lambda p: sample_step.prefill(cfg, p, prompts, lengths, n, T), params)
+  shape = sample_step.SampleShape(P, n, n, S, T)
+  seen_prefill = dot_flops(prefill.lower(params, prompts, lengths, shape))
+  state = jax.eval_shape(lambda p: sample_step.prefill(cfg, p, prompts, lengths, shape), params)
   decode = jax.jit(functools.partial(sample_step.decode, cfg, how=unrolled(cfg)))
   steps = 3
   executed = compute.generate(cfg, lengths, np.full((P, n), 4), S, T, steps)['executed']
   assert executed['prefill'] == seen_prefill
-  assert executed['decode'] == steps * dot_flops(decode.lower(params, state))
+  assert executed['decode'] == steps * dot_flops(decode.lower(params, state, lengths))
 
 
 def test_forward_agrees_with_xlas_own_estimate():
@@ -187,7 +221,7 @@ def test_generation_counts_every_pass_of_every_sample():
     for length in drawn:
       for t in range(length - 1):  # token t is fed, and attends to itself and all before it
         decode += compute.forward_flops(cfg, 1, prompt + t + 1, 1)
-  ledger = compute.generate(cfg, prompts, responses, prompt_tokens=8, response_tokens=5, steps=4)
+  ledger = compute.generate(cfg, prompts, responses, prompt_tokens=8, slots=5, steps=4)
   assert ledger['model']['prefill'] == prefill
   assert ledger['model']['decode'] == decode
   assert ledger['executed']['prefill'] > prefill
@@ -197,7 +231,7 @@ def test_generation_counts_every_pass_of_every_sample():
 
 def test_a_query_costs_what_generating_its_samples_costs():
   cfg = CONFIGS['plain']
-  ledger = compute.generate(cfg, [6], [[4] * 5], prompt_tokens=6, response_tokens=4, steps=3)
+  ledger = compute.generate(cfg, [6], [[4] * 5], prompt_tokens=6, slots=4, steps=3)
   assert compute.query(cfg, 6, 4, 5) == (ledger['model']['prefill'], ledger['model']['decode'])
   assert compute.query(cfg, 6, 1, 5)[1] == 0  # the first token comes of the prefill
 

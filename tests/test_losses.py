@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from scaling import losses, sample_step, sharding, train_step
+from scaling import losses, sample_step, sharding, stops, train_step
 from scaling.model import transformer
 
 
@@ -65,6 +65,61 @@ def test_the_kl_penalty_is_k3_by_hand():
   assert 'kl' not in losses.grpo(stats_of(logp), batch, losses.GrpoOptions())[1]
 
 
+def values_of(value):
+  return train_step.TokenValues(jnp.asarray(value, jnp.float32))
+
+
+def numerical(loss, value, at, step=1e-2):
+  """Central difference of a scalar loss by value[at]."""
+  moved = [np.array(value, np.float64) for _ in range(2)]
+  moved[0][at] += step
+  moved[1][at] -= step
+  return float(loss(moved[0]) - loss(moved[1])) / (2 * step)
+
+
+def test_bradley_terry_by_hand_and_by_numerical_gradient():
+  value = np.array([[9.0, 1.5, 9.0, 0.5, 9.0], [9.0, 9.0, -2.0, 1.0, 9.0], [0.3, 0, 0, 0.3, 0]])
+  marks = np.array([[0, 1, 0, -1, 0], [0, 0, 1, -1, 0], [1, 0, 0, -1, 0]], np.float32)
+  weights = (marks > 0) / 3
+
+  def loss(value):
+    per_token, watched = losses.pairs(values_of(value), {'marks': jnp.array(marks)}, None)
+    return jnp.sum(weights * per_token), {k: jnp.sum(weights * x) for k, x in watched.items()}
+
+  total, watched = loss(value)
+  margins = np.array([1.0, -3.0, 0.0])
+  assert total == pytest.approx(np.mean(-np.log(1 / (1 + np.exp(-margins)))), rel=1e-5)
+  assert watched['accuracy'] == pytest.approx((1 + 0 + 0.5) / 3)
+  assert watched['margin'] == pytest.approx(margins.mean(), abs=1e-6)
+  grad = jax.grad(lambda v: loss(v)[0])(jnp.array(value))
+  for at in np.ndindex(value.shape):
+    assert grad[at] == pytest.approx(numerical(lambda v: loss(v)[0], value, at), abs=2e-4), at
+  assert np.abs(np.asarray(grad)[marks == 0]).max() == 0
+
+
+def test_pointwise_is_optaxs_and_torchs_with_soft_labels():
+  rng = np.random.default_rng(0)
+  value, labels = rng.normal(size=(3, 5)) * 4, rng.uniform(size=(3, 5))
+  labels[0, :2] = 0, 1
+  of = lambda v: losses.pointwise(values_of(v), {'labels': jnp.float32(labels)}, None)
+  per_token, watched = of(value)
+  expected = optax.sigmoid_binary_cross_entropy(jnp.float32(value), jnp.float32(labels))
+  np.testing.assert_allclose(per_token, expected, rtol=1e-4, atol=1e-6)
+  sigma = 1 / (1 + np.exp(-value))
+  by_hand = -labels * np.log(sigma) - (1 - labels) * np.log(1 - sigma)
+  np.testing.assert_allclose(per_token, by_hand, rtol=1e-4, atol=1e-6)
+  np.testing.assert_array_equal(watched['accuracy'], (value > 0) == (labels > 0.5))
+  grad = jax.grad(lambda v: of(v)[0].sum())(jnp.float32(value))
+  np.testing.assert_allclose(grad, sigma - labels, atol=1e-5)
+  for at in [(0, 0), (1, 3)]:
+    assert grad[at] == pytest.approx(numerical(lambda v: of(v)[0].sum(), value, at), abs=2e-3)
+  torch = pytest.importorskip('torch', reason='torch is among the peers (requirements-peers.txt)')
+  theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+    torch.tensor(value), torch.tensor(labels), reduction='none'
+  )
+  np.testing.assert_allclose(per_token, theirs.numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_group_advantages_by_hand():
   """Mean 0.25 and standard deviation 0.5 (ddof 1) in the first group; no spread in the others."""
   rewards = jnp.array([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
@@ -102,9 +157,10 @@ def rollout():
   params = jax.tree_util.tree_map_with_path(noise, form)
   prompts = np.random.default_rng(1).integers(2, 16, (P, S), dtype=np.int32)
   hashes = np.arange(2 * P, dtype=np.uint32).reshape(P, 2)
-  shape, zero = sample_step.SampleShape(P, N, S, T), np.int32(0)
-  drawn = sample_step.make_sampler(CFG, shape, 1, mesh)(
-    params, prompts, np.full(P, S, np.int32), hashes, jax.random.key(0), zero, zero, TEMPERATURE
+  shape, zero = sample_step.SampleShape(P, N, N, S, T), np.int32(0)
+  drawn = sample_step.make_sampler(CFG, shape, mesh)(
+    *(params, prompts, np.full(P, S, np.int32), hashes, jax.random.key(0), zero, zero),
+    *(TEMPERATURE, stops.single(16, 1), sample_step.no_limits(shape)),
   )
   tokens = np.concatenate([np.repeat(prompts, N, 0), drawn.tokens.reshape(P * N, T)], 1)
   place = np.broadcast_to(np.arange(S + T, dtype=np.int32), tokens.shape)

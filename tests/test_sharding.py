@@ -1,5 +1,6 @@
 """The one table of shardings: complete, followed, and plain about what does not fit."""
 
+import dataclasses
 import functools
 import math
 
@@ -31,8 +32,10 @@ def params_of(cfg):
 
 
 def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
-  params = params_of(CFG)
-  names = {*params, *params['blocks']} - {'blocks'}
+  names = set()
+  for cfg in (CFG, dataclasses.replace(CFG, head='scalar')):
+    params = params_of(cfg)
+    names |= {*params, *params['blocks']} - {'blocks'}
   assert names == set(sharding.PARAMS)
 
 

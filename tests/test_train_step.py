@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from scaling import losses, sharding, train_step
+from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
 
@@ -130,11 +132,23 @@ MECHANICS = [
   Mechanics(unroll=2),
 ]
 ON_EIGHT = Mechanics(microbatches=2, remat='block', loss_chunk=8), dict(data=2, fsdp=2, tensor=2)
+BY_ROWS = Mechanics(microbatches=2, loss_chunk=8), dict(data=4)
 
 
-@pytest.mark.parametrize('how, mesh', [*((how, {}) for how in MECHANICS), ON_EIGHT], ids=str)
+@pytest.mark.parametrize(
+  'how, mesh', [*((how, {}) for how in MECHANICS), ON_EIGHT, BY_ROWS], ids=str
+)
 def test_the_numbers_do_not_depend_on_the_mechanics(how, mesh):
   assert_same_step(one_step(how, **mesh), one_step())
+
+
+def test_where_rows_alone_are_split_gradients_are_added_up_over_devices_once_a_step():
+  """Not in the loop over microbatches: the program's entry has all of its reductions."""
+  mesh = sharding.make_mesh(data=2)
+  step = step_on(mesh, Mechanics(microbatches=2))
+  text = step.lower(fresh_state(mesh), batch_on(mesh), 1e-3, 1.0).compile().as_text()
+  loops, entry = text.split('\nENTRY ')
+  assert 'all-reduce(' in entry and 'all-reduce(' not in loops
 
 
 def test_sgd_ends_at_the_same_parameters_on_every_mesh():
@@ -226,6 +240,100 @@ def test_adapters_are_trained_and_the_base_is_frozen():
     np.testing.assert_array_equal(after['blocks'][name], x)
   for name in adapters:
     assert np.abs(after['blocks'][name] - begun['blocks'][name]).max() > 0, name
+
+
+SCALAR = dataclasses.replace(CFG, head='scalar', tied_embeddings=False)
+
+
+def scalar_batch():
+  """Labels everywhere; as many weights as tokens."""
+  data = batch()
+  labels = np.random.default_rng(5).uniform(size=data['tokens'].shape)
+  return data | {'labels': labels.astype(np.float32)}
+
+
+def scalar_state(cfg=SCALAR, mesh=None, head=True):
+  """A scalar-head state from a language model's parameters, its head drawn so that it says much."""
+  mesh = mesh or sharding.make_mesh()
+  base = jax.tree.map(jnp.array, initial_params())
+  base['unembed'] = jnp.ones((CFG.d_model, CFG.padded_vocab))  # dropped
+  untied = dataclasses.replace(CFG, tied_embeddings=False)
+  base = jax.device_put(base, train_step.layout(untied, OPT, mesh).params)
+  state = train_step.make_restart(cfg, OPT, mesh)(base, jax.random.key(3))
+  if head:
+    drawn = np.random.default_rng(6).normal(size=CFG.d_model).astype(np.float32)
+    drawn = jax.device_put(drawn, state.params['head'].sharding)
+    state = state._replace(params=state.params | {'head': drawn})
+  return state
+
+
+def test_a_reward_model_begins_as_its_language_model_with_a_fresh_head():
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    state = scalar_state(head=False)
+  assert 'unembed' not in state.params and int(state.step) == 0
+  np.testing.assert_array_equal(state.params['head'], np.zeros(CFG.d_model))
+  np.testing.assert_array_equal(state.params['embed'], initial_params()['embed'])
+  step = train_step.make_train_step(SCALAR, losses.pointwise, None, OPT, sharding.make_mesh())
+  state, metrics = step(state, scalar_batch(), 1e-2, 1.0)
+  assert metrics['loss'] == pytest.approx(float(np.log(2)), rel=1e-5)  # it says nothing yet
+  assert np.abs(state.params['head']).min() > 0
+
+
+def test_a_value_is_of_the_sequence_up_to_and_including_its_token():
+  params, data = scalar_state().params, batch()
+  found = train_step.token_stats(SCALAR, params, data)
+  x, _ = transformer.hidden(SCALAR, params, data['tokens'], data['positions'], data['segment_ids'])
+  np.testing.assert_allclose(found.value, x @ params['head'], rtol=1e-4, atol=1e-5)
+  t = T // 2
+  later = data['tokens'].copy()
+  later[:, t + 1 :] = 1
+  other = train_step.token_stats(SCALAR, params, data | {'tokens': later})
+  np.testing.assert_allclose(other.value[:, : t + 1], found.value[:, : t + 1], atol=1e-5)
+  later[:, t] = 1
+  other = train_step.token_stats(SCALAR, params, data | {'tokens': later})
+  assert np.abs(other.value[:, t] - found.value[:, t]).min() > 1e-4
+  scored = train_step.make_score(SCALAR, sharding.make_mesh(), Mechanics(microbatches=2))
+  np.testing.assert_allclose(scored(params, data, 0.5), found.value, rtol=1e-4, atol=1e-5)
+  with pytest.raises(BadInput, match='no logits to draw from'):
+    transformer.apply(SCALAR, params, data['tokens'], data['positions'])
+
+
+@pytest.mark.parametrize('loss', [losses.pairs, losses.pointwise])
+def test_a_reward_models_step_is_the_same_on_any_mesh_and_in_microbatches(loss):
+  """Also chunked, recomputed, and with a z-loss, which are of logits and change nothing."""
+  data = scalar_batch()
+  marks = np.zeros(data['tokens'].shape, np.float32)
+  marks[:, 2], marks[:, 10] = 1, -1
+  data['marks'] = marks
+  if loss is losses.pairs:
+    data['weights'] = (marks > 0) / np.float32(B)
+
+  def one(mesh, how, opt=OPT):
+    state = scalar_state(mesh=mesh)
+    step = train_step.make_train_step(SCALAR, loss, None, opt, mesh, how)
+    placed = sharding.spread(sharding.batch(mesh), data)
+    state, metrics = step(state, placed, 1e-2, 1.0)
+    return gradients(state), metrics
+
+  grads, metrics = one(sharding.make_mesh(), Mechanics())
+  how = Mechanics(microbatches=2, remat='block', loss_chunk=4)
+  other, same = one(sharding.make_mesh(data=2, fsdp=2, tensor=2), how, OPT._replace(z_loss=1.0))
+  assert metrics['loss'] == pytest.approx(float(same['loss']), rel=1e-5)
+  assert_close(other, grads, 1e-4)
+
+
+def test_a_scalar_head_is_trained_beside_the_adapters():
+  cfg = dataclasses.replace(SCALAR, lora_rank=2)
+  state = scalar_state(cfg)
+  begun = jax.tree.map(np.asarray, state.params)
+  assert set(state.opt_state[1].mu) == {'blocks', 'head'}
+  step = train_step.make_train_step(cfg, losses.pointwise, None, OPT, sharding.make_mesh())
+  state, _ = step(state, scalar_batch(), 1e-2, 1.0)
+  assert np.abs(state.params['head'] - begun['head']).min() > 0
+  for name in ('embed', 'final_norm'):
+    np.testing.assert_array_equal(state.params[name], begun[name])
+  np.testing.assert_array_equal(state.params['blocks']['wq'], begun['blocks']['wq'])
 
 
 def coordinates(width, mup):

@@ -10,6 +10,8 @@ of three implementations of the same function:
 Axes: B rows, T tokens, S keys, P prompts, N query heads, K key-value heads, H head width.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
@@ -25,29 +27,59 @@ KEPT = 'attention'  # what splash keeps for its backward pass, by the name that 
 KEY = 'config.mechanics.attention'
 
 
-def attend(q_BxTxNxH, parts):
+def attend(q_BxTxNxH, parts, multiply=False):
   """softmax(q k^T / sqrt(H)) v over several parts of keys and values, never concatenated.
 
-  A part is (k [P,S,K,H], v [P,S,K,H], mask, broadcastable to [P, B/P, T, S]); each of its P rows
-  is shared by B / P consecutive rows of q. Scores and softmax are float32.
+  A part is (k [P,K,H,S], v [P,K,S,H], mask, broadcastable to [P, B/P, T, S]); each of its P rows
+  is shared by B / P consecutive rows of q. Scores and softmax are float32. Each part's exponentials
+  are of its scores less the greatest of all parts, and their sums are added up.
+
+  multiply: see `multiplies`; it is done where each row has its own keys, for one query a head.
   """
   B, T, N, H = q_BxTxNxH.shape
-  K = parts[0][0].shape[2]
+  K = parts[0][0].shape[1]
+  by_hand = [multiply and T == 1 and N == K and len(k) == B for k, _, _ in parts]
   scores = []
-  for k, _, mask in parts:
-    P, S = k.shape[:2]
-    q = q_BxTxNxH.reshape(P, B // P, T, K, N // K, H)
-    s = jnp.einsum('pbtkgh,pskh->pkgbts', q, k, preferred_element_type=jnp.float32)
-    s = jnp.where(mask[:, None, None], s * H**-0.5, -1e30)
-    scores.append(jnp.moveaxis(s, 3, 1).reshape(B, K, N // K, T, S))
-  weights = jax.nn.softmax(jnp.concatenate(scores, -1), axis=-1).astype(q_BxTxNxH.dtype)
-  out, start = 0, 0
-  for k, v, _ in parts:
-    P, S = k.shape[:2]
-    w = weights[..., start : start + S].reshape(P, B // P, K, N // K, T, S)
-    out += jnp.einsum('pbkgts,pskh->pbtkgh', w, v).reshape(B, T, N, H)
-    start += S
-  return out
+  for hand, (k, _, mask) in zip(by_hand, parts, strict=True):
+    P, S = len(k), k.shape[-1]
+    if hand:
+      q = q_BxTxNxH.astype(jnp.float32).reshape(B, K, H, 1)
+      s = jnp.sum(q * k, axis=2).reshape(B, 1, 1, K, 1, S)
+    else:
+      s = jnp.einsum(
+        'pbtkgh,pkhs->pkgbts',
+        q_BxTxNxH.reshape(P, B // P, T, K, N // K, H),
+        k,
+        preferred_element_type=jnp.float32,
+      ).transpose(0, 3, 4, 1, 2, 5)
+    s = jnp.where(mask[:, :, :, None, None], s * H**-0.5, -1e30)
+    scores.append(s.reshape(B, T, K, N // K, S))
+  top = functools.reduce(jnp.maximum, (jnp.max(s, axis=-1, keepdims=True) for s in scores))
+  out = total = 0
+  for hand, (_, v, _), s in zip(by_hand, parts, scores, strict=True):
+    weights = jnp.exp(s - top)
+    total += jnp.sum(weights, axis=-1, keepdims=True)
+    P, S = len(v), v.shape[-2]
+    if hand:
+      part = jnp.sum(weights.reshape(B, K, S, 1) * v, axis=2)
+    else:
+      part = jnp.einsum(
+        'pbtkgs,pksh->pbtkgh',
+        weights.reshape(P, B // P, T, K, N // K, S).astype(v.dtype),
+        v,
+      ).astype(jnp.float32)
+    out += part.reshape(B, T, K, N // K, H)
+  return (out / total).reshape(B, T, N, H).astype(q_BxTxNxH.dtype)
+
+
+def multiplies(mesh: Mesh | None) -> bool:
+  """Whether a single query attends to its row's own keys by multiplying and adding up.
+
+  That is a product of a vector and a matrix for each row and head, for which XLA on CPUs makes
+  slower loops than for the same thing written out. Elsewhere it is left a product.
+  """
+  platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+  return platform == 'cpu'
 
 
 def plain(q, k, v, segment_ids):
@@ -55,30 +87,41 @@ def plain(q, k, v, segment_ids):
   (B, T, N, H), K = q.shape, k.shape[2]
   q = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
   k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-  scores = jnp.einsum('bkgth,bksh->bkgts', q, k, preferred_element_type=jnp.float32)
-  mask = _visible(segment_ids, segment_ids, 0)[:, None, None]
-  weights = _softmax(scores * H**-0.5, mask).astype(v.dtype)
-  out = jnp.einsum('bkgts,bksh->bkgth', weights, v)
+  out = _mix(q, k, v, _visible(segment_ids, segment_ids, 0)[:, None, None])
   return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
 @jax.custom_vjp
-def _softmax(scores, mask):
-  """Softmax over the last axis where the mask is true, its own output all that is kept for
-  ds = w (dw - sum(w dw))."""
-  return jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1)
+def _mix(q, k, v, mask):
+  """w v with w = softmax(q k^T / sqrt(H)) where the mask is true: [B, K, G, T, H], G = N / K.
+
+  q: [B, K, G, T, H]; k, v: [B, K, S, H]. Of all that is [T, S] w alone is kept. The gradient by
+  the scores is w (dw - sum(w dw)), where sum(w dw) = out . dout (2205.14135): no sum over S.
+  """
+  return _mix_fwd(q, k, v, mask)[0]
 
 
-def _softmax_fwd(scores, mask):
-  weights = _softmax(scores, mask)
-  return weights, weights
+def _mix_fwd(q, k, v, mask):
+  scores = jnp.einsum('bkgth,bksh->bkgts', q, k, preferred_element_type=jnp.float32)
+  scores = jnp.where(mask, scores * q.shape[-1] ** -0.5, -1e30)
+  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+  out = jnp.einsum('bkgts,bksh->bkgth', weights, v)
+  return out, (q, k, v, weights, out)
 
 
-def _softmax_bwd(weights, d):
-  return weights * (d - jnp.sum(weights * d, axis=-1, keepdims=True)), None
+def _mix_bwd(saved, d):
+  q, k, v, weights, out = saved
+  dw = jnp.einsum('bkgth,bksh->bkgts', d, v, preferred_element_type=jnp.float32)
+  sums = jnp.sum(out.astype(jnp.float32) * d, axis=-1, keepdims=True)
+  ds = (weights * (dw - sums) * q.shape[-1] ** -0.5).astype(v.dtype)
+  dq = jnp.einsum('bkgts,bksh->bkgth', ds, k)
+  # Transposed: so it is q and d, not the larger ds and weights, that XLA on CPUs copies for it.
+  dk = jnp.einsum('bkgth,bkgts->bkhs', q, ds).swapaxes(2, 3)
+  dv = jnp.einsum('bkgth,bkgts->bkhs', d, weights).swapaxes(2, 3)
+  return dq, dk, dv, None
 
 
-_softmax.defvjp(_softmax_fwd, _softmax_bwd)
+_mix.defvjp(_mix_fwd, _mix_bwd)
 
 
 def self_attention(

@@ -33,7 +33,7 @@ from scaling.model import attention
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Shapes and options of a model. Every field but vocab_multiple changes the logits."""
+  """Shapes and options of a model. Every field but vocab_multiple changes what it gives."""
 
   vocab_size: int
   d_model: int
@@ -49,6 +49,7 @@ class ModelConfig:
   qk_norm: bool = False  # RMSNorm on each head's query and key (Qwen3)
   qkv_bias: bool = False  # biases on the three input projections (Qwen2)
   tied_embeddings: bool = True
+  head: str = 'tokens'  # what is read off the stream: logits of tokens, or a 'scalar' (`values`)
   vocab_multiple: int = 1  # rows of the embedding are padded to a multiple; spare logits: -1e30
   mup_base: int = 0  # muP (2203.03466) relative to this width; 0: standard, see `init`
   lora_rank: int = 0  # adapters beside every matrix of a block (2106.09685); the rest is frozen
@@ -74,6 +75,8 @@ class ModelConfig:
       )
     if len(self.rope_scaling) not in (0, 4):
       raise BadInput(f'model.rope_scaling has {len(self.rope_scaling)} numbers: it has none or 4')
+    if self.head not in ('tokens', 'scalar'):
+      raise BadInput(f"model.head is {self.head!r}: 'tokens' (logits) or 'scalar' (a reward model)")
     if self.dtype not in ('float32', 'bfloat16'):
       raise BadInput(f'model.dtype is {self.dtype!r}: float32 or bfloat16')
 
@@ -107,21 +110,30 @@ class Cache(NamedTuple):
   """Keys and values already computed.
 
   `prefix` is the cache of P prompts, each shared by B / P consecutive rows and never repeated in
-  memory; own slots are written in lock step: `length` of them are used in every row.
+  memory. The slots of all rows are written in lock step, and are a ring: after the last comes the
+  first again. What a row sees of its own slots is said by `valid`, and may be edited.
   """
 
-  k: jax.Array  # [L, B, S, K, H]
-  v: jax.Array  # [L, B, S, K, H]
-  valid: jax.Array  # bool [B, S]: the slot holds a real token
-  length: jax.Array  # int32 []
+  k: jax.Array  # [L, B, K, H, S]
+  v: jax.Array  # [L, B, K, S, H]
+  valid: jax.Array  # bool [B, S]: the slot holds a token that the row may look back on
+  length: jax.Array  # int32 []: slots written so far, overwritten ones counted again
   prefix: 'Cache | None' = None
 
 
 def empty_cache(cfg: ModelConfig, rows: int, slots: int, prefix: Cache | None = None) -> Cache:
   """A cache of `slots` empty slots for `rows` rows, behind a shared prefix if one is given."""
-  shape = (cfg.n_layers, rows, slots, cfg.n_kv_heads, cfg.head_dim)
-  zeros = jnp.zeros(shape, cfg.dtype)
-  return Cache(zeros, zeros, jnp.zeros((rows, slots), bool), jnp.int32(0), prefix)
+  heads = cfg.n_layers, rows, cfg.n_kv_heads
+  shapes = (cfg.head_dim, slots), (slots, cfg.head_dim)
+  k, v = (jnp.zeros((*heads, *shape), cfg.dtype) for shape in shapes)
+  return Cache(k, v, jnp.zeros((rows, slots), bool), jnp.int32(0), prefix)
+
+
+def grow_cache(cache: Cache, slots: int) -> Cache:
+  """The cache with empty slots behind its own, of which none may have been overwritten."""
+  more = slots - cache.valid.shape[-1]
+  pad = lambda x, axis: jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
+  return cache._replace(k=pad(cache.k, 4), v=pad(cache.v, 3), valid=pad(cache.valid, 1))
 
 
 def frequencies(cfg: ModelConfig) -> np.ndarray:
@@ -254,7 +266,7 @@ def adapted(cfg: ModelConfig) -> dict[str, tuple[int, int]]:
 
 
 class Transformer(nnx.Module):
-  """Embedding, a stack of blocks, a final norm, and the unembedding."""
+  """Embedding, a stack of blocks, a final norm, and the unembedding or a scalar head."""
 
   def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
     self.cfg = cfg
@@ -268,7 +280,9 @@ class Transformer(nnx.Module):
 
     self.blocks = stack(rngs)
     self.final_norm = nnx.Param(jnp.ones(cfg.d_model))
-    if not cfg.tied_embeddings:
+    if cfg.head == 'scalar':
+      self.head = nnx.Param(jnp.zeros(cfg.d_model))
+    elif not cfg.tied_embeddings:
       self.unembed = _normal(rngs, (cfg.d_model, cfg.padded_vocab), std)
 
   def hidden(self, tokens_BxT, positions, segment_ids, cache, how, mesh):
@@ -286,8 +300,9 @@ class Transformer(nnx.Module):
       def attend(q, k, v):
         if cache is None:
           return attention.self_attention(q, k, v, new, how.attention, mesh)
-        parts = [(*kv, mask) for kv, mask in zip([(k, v), *past], masks, strict=True)]
-        return attention.attend(q, parts)
+        own = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
+        parts = [(*kv, mask) for kv, mask in zip([own, *past], masks, strict=True)]
+        return attention.attend(q, parts, attention.multiplies(mesh))
 
       return nnx.merge(graph, block)(x, turn, attend, place)
 
@@ -297,14 +312,14 @@ class Transformer(nnx.Module):
     past = [(c.k, c.v) for c in sources]
     x, (k, v) = jax.lax.scan(layer, x, (stacked, past), unroll=how.unroll)
     x = _rms_norm(x, self.final_norm[...], cfg.norm_eps)
+    k, v = k.transpose(0, 1, 3, 4, 2), v.swapaxes(2, 3)
     if cache is None:
       return x, Cache(k, v, new > 0, jnp.int32(tokens_BxT.shape[1]))
-    put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(
-      old, update, cache.length, axis
-    )
+    slot = cache.length % cache.valid.shape[1]
+    put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
     return x, Cache(
-      put(cache.k, k, 2),
-      put(cache.v, v, 2),
+      put(cache.k, k, 4),
+      put(cache.v, v, 3),
       put(cache.valid, new > 0, 1),
       cache.length + tokens_BxT.shape[1],
       cache.prefix,
@@ -338,7 +353,8 @@ def init(cfg: ModelConfig, key: jax.Array) -> dict:
   Matrices are normal with variance 1 / (rows), those that write to the stream less by 2 L; the
   embedding has variance 1 / D. Under muP it is 1 / mup_base instead, the logits are multiplied by
   mup_base / D, and the optimiser scales the rate of the blocks' matrices (`train_step`): the sizes
-  of activations and of their changes do not depend on the width then. An adapter starts as zero.
+  of activations and of their changes do not depend on the width then. An adapter starts as zero,
+  and so does a scalar head.
   """
   return nnx.to_pure_dict(nnx.state(Transformer(cfg, nnx.Rngs(params=key)), nnx.Param))
 
@@ -372,7 +388,8 @@ def hidden(
     tokens: int32 [B, T].
     positions: int32 [B, T], the rotary position of each token within its own sequence.
     segment_ids: int32 [B, T], 0 for padding; a token sees earlier tokens of its own segment alone.
-    cache: what the new tokens may look back on; its used slots belong to every row's one sequence.
+    cache: what the new tokens may look back on: its valid slots are of each row's one sequence. The
+      new tokens must not run past its last slot: several must fit before it.
     how: the mechanics; a cache is always attended to plainly.
     mesh: lays the activations over its axes; None leaves that to the compiler.
   """
@@ -383,8 +400,11 @@ def unembedding(cfg: ModelConfig, params: dict, mesh: Mesh | None = None) -> jax
   """The matrix [D, V] from the stream to the logits, in the matmuls' precision.
 
   On a mesh that splits rows S ways it is [S, D, V], a copy for each: gathered once, however many
-  parts the logits are computed in, and its gradient added up over the shards once.
+  parts the logits are computed in, and its gradient added up over the shards once. BadInput for a
+  model with a scalar head, which has none.
   """
+  if cfg.head == 'scalar':
+    raise BadInput("model.head is 'scalar': such a model gives values, and no logits to draw from")
   matrix = (params['embed'].T if cfg.tied_embeddings else params['unembed']).astype(cfg.dtype)
   return sharding.copies(mesh, matrix)
 
@@ -405,6 +425,15 @@ def logits(cfg: ModelConfig, matrix: jax.Array, x: jax.Array) -> jax.Array:
   if cfg.padded_vocab > cfg.vocab_size:
     y = jnp.where(jnp.arange(cfg.padded_vocab) < cfg.vocab_size, y, -1e30)
   return y
+
+
+def values(cfg: ModelConfig, params: dict, x: jax.Array) -> jax.Array:
+  """What a scalar head says of a stream [..., D] after the final norm: float32 [...], x . head.
+
+  Under muP it is multiplied by mup_base / D, as logits are.
+  """
+  y = jnp.matmul(x.astype(jnp.float32), params['head'][:, None])[..., 0]
+  return y * (cfg.mup_base / cfg.d_model) if cfg.mup_base else y
 
 
 def apply(

@@ -61,8 +61,10 @@ def find(folder: str, tokens: float | None, **options) -> tuple[dict, transforme
 def _of_stage(path: Path) -> str:
   """The id of a finished stage of training, which names all that it depends on."""
   stage = json.loads((path / 'stage.json').read_text())
-  if stage['kind'] == 'sample':
-    raise BadInput(f'config.init_from={path}: a stage of sampling; name one of training')
+  if stage['kind'] not in ('pretrain', 'sft', 'rl'):
+    raise BadInput(
+      f'config.init_from={path}: a stage of kind {stage["kind"]}; name one of pretrain, sft or rl'
+    )
   try:
     outcome = json.loads((path / 'done.json').read_text())['outcome']
   except FileNotFoundError:

@@ -54,6 +54,11 @@ def results(args, implementation, mesh=None):
   return [np.asarray(x, np.float32) for x in (out, *grads)]
 
 
+def part(k, v, mask):
+  """One part for `attend` of keys and values [B, S, K, H]."""
+  return k.transpose(0, 2, 3, 1), v.swapaxes(1, 2), mask
+
+
 def gap(found, expected):
   """The largest difference, relative to the largest value, of any of the arrays."""
   return max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True))
@@ -104,10 +109,10 @@ def test_plain_attention_is_one_part_to_attend_to_and_so_are_its_gradients(dtype
   mask = (np.tril(np.ones((9, 9), bool)) & same)[:, None]
 
   def loss(q, k, v):
-    out = attention.attend(q, [(k, v, mask)])
+    out = attention.attend(q, [part(k, v, mask)])
     return jnp.sum((out * weights).astype(jnp.float32)), out
 
-  (_, out), grads = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+  (_, out), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
   expected = [np.asarray(x, np.float32) for x in (out, *grads)]
   assert gap(results(args, 'plain'), expected) < CLOSE[dtype]
 
@@ -123,13 +128,13 @@ def test_keys_in_parts_are_attended_to_as_one():
   whole = jnp.concatenate(
     [seen[..., :6], jnp.repeat(seen_shared, 2, axis=0)[:, None].repeat(6, axis=1)], axis=-1
   )
-  expected = attention.attend(q, [(both(k, shared_k), both(v, shared_v), whole[:, None])])
+  expected = attention.attend(q, [part(both(k, shared_k), both(v, shared_v), whole[:, None])])
   found = attention.attend(
     q,
     [
-      (k[:, :2], v[:, :2], seen[:, None, :, :2]),
-      (k[:, 2:], v[:, 2:], seen[:, None, :, 2:6]),
-      (shared_k, shared_v, seen_shared[:, None, None]),
+      part(k[:, :2], v[:, :2], seen[:, None, :, :2]),
+      part(k[:, 2:], v[:, 2:], seen[:, None, :, 2:6]),
+      part(shared_k, shared_v, seen_shared[:, None, None]),
     ],
   )
   np.testing.assert_allclose(found, expected, atol=2e-6)

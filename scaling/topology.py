@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from scaling import compute, hlo, losses, plan, sample_step, sharding, study, train_step
-from scaling.data.vocab import STOP
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
@@ -181,7 +181,7 @@ def _sampler(recipe, prompts, samples, mesh, how) -> Program:
   of the data."""
   cfg, response = stages.model(recipe), recipe['response_tokens']
   width = max(8, (recipe['data']['row_tokens'] - response) // 8 * 8)
-  shape = sample_step.SampleShape(prompts, samples, width, response)
+  shape = sample_step.SampleShape(prompts, samples, samples, width, response)
   arguments = (
     transformer.form(cfg),
     _shape(jnp.int32, prompts, width),
@@ -191,13 +191,18 @@ def _sampler(recipe, prompts, samples, mesh, how) -> Program:
     COUNT,
     COUNT,
     NUMBER,
+    _shape(jnp.int32, 2, cfg.vocab_size),
+    jax.tree.map(lambda x: _shape(jnp.int32, *x.shape), sample_step.no_limits(shape)),
   )
-  lengths = [[response] * samples] * prompts
+  lengths = np.full((prompts, samples), response)
+  steps = sample_step.passes(shape, lengths)
   return Program(
     f'{recipe["preset"]}: sampler, {prompts} prompts of {width} x {samples} x {response} tokens',
-    sample_step.make_sampler(cfg, shape, STOP, mesh, how),
+    sample_step.make_sampler(cfg, shape, mesh, how),
     arguments,
-    compute.generate(cfg, [width] * prompts, lengths, width, response, response - 1),
+    compute.generate(
+      cfg, [width] * prompts, lengths, width, sample_step.windows(shape), steps, samples
+    ),
   )
 
 
@@ -365,6 +370,8 @@ def report(c: ConfigDict, name: str, say: Callable[[str], None] = _say) -> None:
   would take. BadInput for a topology, a mesh or a config that cannot be."""
   jax.config.update('jax_platforms', 'cpu')  # libtpu is there; a TPU to run on is not asked for
   tree = study.expand(c)
+  if c.hosted.model:
+    raise BadInput('--compile_for: config.hosted.model is set, and such a study compiles nothing')
   topology = describe(name)
   mesh = make_mesh(c, topology)
   study.check_mesh(c, tree, mesh)

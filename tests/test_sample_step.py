@@ -3,21 +3,23 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
 
-from scaling import sample_step, sharding, train_step
+from scaling import sample_step, sharding, stops, train_step
 from scaling.errors import BadInput
-from scaling.model import transformer
+from scaling.model import hf, transformer
 
 CFG = transformer.ModelConfig(
   vocab_size=16, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=32
 )
 STOP = 1
 TEMPERATURE = 0.7
+WHOLE = sample_step.Truncation()
 P, N, S, T = 8, 4, 6, 10
-SHAPE = sample_step.SampleShape(prompts=P, samples=N, prompt_tokens=S, response_tokens=T)
+SHAPE = sample_step.SampleShape(prompts=P, samples=N, rows=N, prompt_tokens=S, response_tokens=T)
 LENGTHS = np.array([6, 4, 5, 3, 6, 2, 1, 5], np.int32)
 
 
@@ -41,15 +43,23 @@ def hashes(count=P):
   return np.random.default_rng(2).integers(0, 2**32, (count, 2), dtype=np.uint32)
 
 
-def sample(shape=SHAPE, mesh=None, seed=0, update=0, first=0, order=None, **changed):
+def sample(
+  shape=SHAPE, mesh=None, seed=0, update=0, first=0, order=None, ends=None, limits=None, how=(),
+  truncation=WHOLE, forcing=False, **changed
+):  # fmt: skip
   """One block, as NumPy; `order` rearranges the prompts within it."""
   mesh = mesh or sharding.make_mesh()
-  draw = sample_step.make_sampler(CFG, shape, STOP, mesh)
+  how = transformer.Mechanics(**dict(how))
+  draw = sample_step.make_sampler(CFG, shape, mesh, how, truncation, forcing)
   block = {'prompts': prompts(shape.prompt_tokens), 'lengths': LENGTHS, 'hashes': hashes()}
   order = np.arange(P) if order is None else order
   rows = [x[order] for x in (block | changed).values()]
+  ends = stops.single(CFG.vocab_size, STOP) if ends is None else ends
+  limits = sample_step.no_limits(shape)._replace(**(limits or {}))
   key, update, first = jax.random.key(seed), np.int32(update), np.int32(first)
-  return jax.tree.map(np.asarray, draw(params(), *rows, key, update, first, TEMPERATURE))
+  return jax.tree.map(
+    np.asarray, draw(params(), *rows, key, update, first, TEMPERATURE, ends, limits)
+  )
 
 
 def sequences(drawn):
@@ -158,7 +168,19 @@ def test_a_response_ends_with_its_stop_token_and_padding_follows():
 
 
 def assert_identical(one, other):
-  jax.tree.map(np.testing.assert_array_equal, one, other)
+  """All but the steps, which are of a whole block."""
+  for a, b in zip(one[:-1], other[:-1], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def rows(drawn, chosen):
+  """The block with some of its prompts."""
+  return sample_step.Samples(*(x[chosen] for x in drawn[:-1]), drawn.steps)
+
+
+def columns(drawn, first, count=N):
+  """The block with some of each prompt's samples."""
+  return sample_step.Samples(*(x[:, first : first + count] for x in drawn[:-1]), drawn.steps)
 
 
 def test_the_same_call_says_the_same():
@@ -167,21 +189,22 @@ def test_the_same_call_says_the_same():
 
 def test_a_larger_pool_begins_with_the_smaller():
   """Whichever blocks a pool is drawn in, sample i is sample i."""
-  pool = jax.tree.map(lambda *x: np.concatenate(x, 1), *(sample(first=i) for i in (0, 4, 8)))
+  parts = [sample(first=i)[:-1] for i in (0, 4, 8)]
+  pool = sample_step.Samples(*(np.concatenate(x, 1) for x in zip(*parts, strict=True)), None)
   for first in (1, 2, 6):
-    assert_identical(sample(first=first), jax.tree.map(lambda x, i=first: x[:, i : i + N], pool))
+    assert_identical(sample(first=first), columns(pool, first))
 
 
 def test_a_sample_does_not_depend_on_its_neighbours_or_its_place():
   drawn = sample()
   order = np.random.default_rng(3).permutation(P)
-  assert_identical(sample(order=order), jax.tree.map(lambda x: x[order], drawn))
+  assert_identical(sample(order=order), rows(drawn, order))
   others = {'prompts': prompts(), 'lengths': LENGTHS.copy(), 'hashes': hashes()}
   others['prompts'][4:] = 7
   others['lengths'][4:] = 2
   others['hashes'][4:] += 1
   changed = sample(**others)
-  assert_identical(*(jax.tree.map(lambda x: x[:4], x) for x in (changed, drawn)))
+  assert_identical(*(rows(x, slice(4)) for x in (changed, drawn)))
   assert (changed.tokens[4:] != drawn.tokens[4:]).any()
 
 
@@ -189,13 +212,13 @@ def test_a_sample_does_not_depend_on_its_neighbours_or_its_place():
   'shape, mesh',
   [
     (SHAPE, dict(data=2, fsdp=2, tensor=2)),
-    (SHAPE._replace(samples=3, prompt_tokens=9), {}),
+    (SHAPE._replace(samples=3, rows=3, prompt_tokens=9), {}),
   ],
   ids=str,
 )
 def test_across_shapes_and_devices_only_a_near_tie_may_diverge(shape, mesh):
   drawn = sample(shape, sharding.make_mesh(**mesh))
-  expected = jax.tree.map(lambda x: x[:, : shape.samples], sample())
+  expected = columns(sample(), 0, shape.samples)
   perturbed = perturbed_logits(sample())[:, : shape.samples]
   assert_same_but_for_ties(drawn, expected, perturbed)
   agree = (drawn.tokens == expected.tokens).all(-1)
@@ -226,7 +249,7 @@ def test_noise_is_fresh_for_each_sample_prompt_update_and_stream():
 
 
 def test_first_tokens_follow_the_softmax_at_the_temperature():
-  shape = SHAPE._replace(samples=256, response_tokens=1)
+  shape = SHAPE._replace(samples=256, rows=256, response_tokens=1)
   draws = [sample(shape, first=256 * block).tokens[..., 0] for block in range(4)]
   counts = np.array(
     [np.bincount(row, minlength=CFG.vocab_size) for row in np.concatenate(draws, 1)]
@@ -247,4 +270,190 @@ def test_first_tokens_follow_the_softmax_at_the_temperature():
 def test_prompts_that_do_not_split_over_the_mesh_are_refused():
   shape = SHAPE._replace(prompts=6)
   with pytest.raises(BadInput, match=r'prompts of a sampling block is 6: .* multiple of 8'):
-    sample_step.make_sampler(CFG, shape, STOP, sharding.make_mesh(data=4, fsdp=2))
+    sample_step.make_sampler(CFG, shape, sharding.make_mesh(data=4, fsdp=2))
+
+
+REFILLED = SHAPE._replace(rows=2)
+
+
+@pytest.mark.parametrize('mesh', [{}, dict(data=2, fsdp=2, tensor=2), dict(data=8)], ids=str)
+def test_rows_that_are_refilled_say_what_rows_of_their_own_say(mesh):
+  drawn, expected = sample(REFILLED, sharding.make_mesh(**mesh)), sample()
+  assert_same_but_for_ties(drawn, expected, perturbed_logits(expected))
+  agree = (drawn.tokens == expected.tokens).all(-1)
+  assert agree.mean() > 0.9
+  np.testing.assert_allclose(drawn.logprobs[agree], expected.logprobs[agree], atol=1e-4)
+  np.testing.assert_array_equal(drawn.stopped[agree], expected.stopped[agree])
+  np.testing.assert_array_equal(drawn.lengths[agree], expected.lengths[agree])
+  assert (drawn.steps == sample_step.passes(REFILLED, drawn.lengths)).all()
+
+
+def test_a_row_does_not_wait_for_the_others():
+  most = np.tile(np.array([T, 1, 1, 2], np.int32), (P, 1))
+  never = np.zeros((2, CFG.vocab_size), np.int32)
+  drawn = sample(REFILLED, ends=never, limits={'response': most})
+  np.testing.assert_array_equal(drawn.lengths, most)
+  assert drawn.steps.sum() == T - 1
+
+
+def test_a_refilled_pool_begins_with_the_smaller():
+  one, two = sample(REFILLED), sample(REFILLED, first=N)
+  again = sample(REFILLED)
+  assert_identical(one, again)
+  assert (two.tokens != one.tokens).any()
+  assert_same_but_for_ties(
+    columns(sample(REFILLED, first=2), 0, 2), columns(one, 2, 2), perturbed_logits(one)[:, 2:]
+  )
+
+
+@pytest.mark.parametrize(
+  'options', [{'top_k': 3}, {'top_p': 0.7}, {'min_p': 0.2}, {'top_k': 6, 'top_p': 0.8}], ids=str
+)
+def test_truncated_draws_and_their_log_probs(options):
+  drawn = sample(truncation=sample_step.Truncation(**options))
+  logits = np.float64(teacher_forced(drawn))
+  p = special.softmax(logits / TEMPERATURE, axis=-1)
+  order = np.argsort(-p, axis=-1)
+  ordered = np.take_along_axis(p, order, -1)
+  keep = np.ones_like(p, bool)
+  if 'top_k' in options:
+    keep &= np.arange(CFG.vocab_size) < options['top_k']
+  if 'top_p' in options:
+    q = np.where(keep, ordered, 0)
+    q /= q.sum(-1, keepdims=True)
+    keep &= np.cumsum(q, -1) - q < options['top_p']
+  if 'min_p' in options:
+    keep &= ordered >= options['min_p'] * ordered[..., :1]
+  kept = np.zeros_like(keep)
+  np.put_along_axis(kept, order, keep, -1)
+  chosen = lambda x: np.take_along_axis(x, drawn.tokens[..., None], -1)[..., 0]
+  assert chosen(kept)[live(drawn)].all()
+  with np.errstate(divide='ignore'):
+    expected = chosen(np.log(np.where(kept, p, 0) / np.where(kept, p, 0).sum(-1, keepdims=True)))
+  assert np.abs(drawn.sampler_logprobs - expected)[live(drawn)].max() < 1e-4
+  raw = chosen(special.log_softmax(logits, axis=-1))
+  assert np.abs(drawn.logprobs - raw)[live(drawn)].max() < 1e-4
+
+
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    ({'top_p': 0.0}, 'config.sample.top_p is 0.0'),
+    ({'top_p': 1.5}, 'at most 1'),
+    ({'top_k': -1}, 'config.sample.top_k is -1'),
+    ({'min_p': 2.0}, 'config.sample.min_p is 2.0'),
+  ],
+)
+def test_a_truncation_that_cannot_be_is_refused(options, words):
+  with pytest.raises(BadInput, match=words):
+    sample(truncation=sample_step.Truncation(**options))
+
+
+def test_a_shape_that_cannot_be_is_refused():
+  with pytest.raises(BadInput, match='block_rows is 5: at most 4'):
+    sample(SHAPE._replace(rows=5))
+  with pytest.raises(BadInput, match='prompt_chunk is 4: 0, or a divisor of 6'):
+    sample(SHAPE._replace(prompt_chunk=4))
+  with pytest.raises(BadInput, match='samples of a block is 0'):
+    sample(SHAPE._replace(samples=0, rows=0))
+
+
+@pytest.mark.parametrize('shape', [SHAPE, REFILLED], ids=['own rows', 'refilled'])
+def test_limits_of_each_prompt_and_of_each_sample_cut_responses(shape):
+  whole = sample(shape)
+  for most in (
+    np.arange(1, P + 1, dtype=np.int32),
+    np.arange(1, P * N + 1, dtype=np.int32) % T + 1,
+  ):
+    most = most if len(most) == P else most.reshape(P, N)
+    drawn = sample(shape, limits={'response': most})
+    bound = np.broadcast_to(most.reshape(P, -1), (P, N))
+    same = (drawn.tokens == np.where(np.arange(T) < bound[..., None], whole.tokens, 0)).all(-1)
+    assert same.mean() > 0.9
+    np.testing.assert_array_equal(drawn.lengths[same], np.minimum(whole.lengths, bound)[same])
+    np.testing.assert_array_equal(
+      drawn.stopped[same], (whole.stopped & (whole.lengths <= bound))[same]
+    )
+
+
+def test_a_stop_string_ends_a_response_where_its_text_does():
+  """Two tokens that some response has in a row stand for 'a' and 'b', and the string is 'ab'."""
+  free = sample()
+  a, b = free.tokens[0, 1, :2]
+  assert len({a, b, STOP}) == 3
+  ends = np.zeros((4, CFG.vocab_size), np.int32)
+  ends[:, a], ends[1, b], ends[:, STOP], ends[3] = 1, 3, 3, 3
+  drawn = sample(ends=ends)
+  for where in np.ndindex(P, N):
+    tokens = free.tokens[where]
+    found = [t + 2 for t in range(T - 1) if (tokens[t], tokens[t + 1]) == (a, b)]
+    length = min([free.lengths[where], *found])
+    assert drawn.lengths[where] == length
+    np.testing.assert_array_equal(drawn.tokens[where][:length], tokens[:length])
+  assert (drawn.lengths < free.lengths).any()
+
+
+@pytest.mark.parametrize('shape', [SHAPE, REFILLED], ids=['own rows', 'refilled'])
+def test_thinking_is_forced_to_last_and_to_end(shape):
+  mark, least, most = 9, 3, 6
+  full = lambda x: np.full(P, x, np.int32)
+  limits = {'least': full(least), 'most': full(most), 'mark': np.int32(mark)}
+  drawn = sample(shape, limits=limits, forcing=True)
+  said = (drawn.tokens == mark) & live(drawn)
+  first = np.where(said.any(-1), said.argmax(-1), T)
+  assert (first >= least).all() and (drawn.lengths > least).all()
+  assert ((first <= most) | (drawn.stopped & (drawn.lengths <= most))).all()
+  logits = teacher_forced(drawn)
+  chosen = np.take_along_axis(special.log_softmax(logits, -1), drawn.tokens[..., None], -1)[..., 0]
+  assert np.abs(drawn.logprobs - chosen)[live(drawn)].max() < 1e-4  # the policy's, if forced
+  forced = first == most
+  assert forced.any() and (drawn.sampler_logprobs[..., most][forced] == 0).all()
+  assert (drawn.sampler_logprobs[..., most - 1][live(drawn)[..., most - 1]] < 0).all()
+  banned = np.where(np.isin(np.arange(CFG.vocab_size), [mark, STOP]), -np.inf, logits / TEMPERATURE)
+  early = np.take_along_axis(special.log_softmax(banned, -1), drawn.tokens[..., None], -1)[..., 0]
+  assert np.abs(drawn.sampler_logprobs - early)[..., :least].max() < 1e-4
+
+
+def test_a_prompt_in_chunks_gives_the_same_responses():
+  drawn, expected = sample(SHAPE._replace(prompt_chunk=2)), sample()
+  assert_same_but_for_ties(drawn, expected, perturbed_logits(expected))
+  agree = (drawn.tokens == expected.tokens).all(-1)
+  assert agree.mean() > 0.9
+  np.testing.assert_allclose(drawn.logprobs[agree], expected.logprobs[agree], atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [SHAPE, REFILLED], ids=['own rows', 'refilled'])
+def test_a_cache_that_grows_gives_the_same_responses(shape, monkeypatch):
+  expected = sample(shape)
+  monkeypatch.setattr(sample_step, 'windows', lambda shape: (3, 5, T))
+  monkeypatch.setattr(sample_step, 'make_sampler', sample_step.make_sampler.__wrapped__)
+  drawn = sample(shape)
+  assert_same_but_for_ties(drawn, expected, perturbed_logits(sample()))
+  assert (drawn.tokens == expected.tokens).all(-1).mean() > 0.9
+  np.testing.assert_array_equal(drawn.steps, sample_step.passes(shape, drawn.lengths))
+  assert list(drawn.steps[:2]) == [3, 2]
+
+
+@pytest.mark.peers
+def test_transformers_gives_the_same_log_probs_and_first_tokens(tmp_path):
+  """Its `generate` draws by other noise: first tokens are compared by counts."""
+  torch, transformers = pytest.importorskip('torch'), pytest.importorskip('transformers')
+  hf.save(tmp_path / 'ours', CFG, jax.tree.map(jnp.asarray, params()))
+  model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'ours').eval()
+  drawn = sample()
+  with torch.no_grad():
+    logits = model(torch.tensor(sequences(drawn)).long()).logits.numpy()
+  logits = of_responses(np.roll(logits, 1, axis=1))
+  every = special.log_softmax(logits / TEMPERATURE, axis=-1)
+  theirs = np.take_along_axis(every, drawn.tokens[..., None], -1)[..., 0]
+  assert np.abs(theirs - drawn.sampler_logprobs)[live(drawn)].max() < 1e-4
+
+  prompt = torch.tensor(prompts()[:1]).long()  # the first one fills its columns
+  torch.manual_seed(0)
+  first = model.generate(
+    prompt, attention_mask=torch.ones_like(prompt), do_sample=True, temperature=TEMPERATURE,
+    top_k=0, top_p=1.0, max_new_tokens=1, num_return_sequences=1024, pad_token_id=0,
+  )[:, -1].numpy()  # fmt: skip
+  mine = sample(SHAPE._replace(samples=1024, rows=1024, response_tokens=1)).tokens[0, :, 0]
+  counts = np.array([np.bincount(x, minlength=CFG.vocab_size) for x in (first, mine)])
+  assert stats.chi2_contingency(counts[:, counts.sum(0) >= 10]).pvalue > 1e-3

@@ -129,7 +129,17 @@ def _sentencepiece(path: pathlib.Path, name: str, chat: bool) -> Vocab:
     pairs = zip(model.encode(_utf8(text)), model.encode(_utf8(text), out_type=str), strict=True)
     return next((piece.lstrip('\u2581')[:1] for i, piece in pairs if i == unknown), None)
 
-  return Vocab(name, size, stop, encode, encode, decode, missing)
+  def spelled():
+    def one(i):
+      if model.is_byte(i):
+        return bytes([int(model.id_to_piece(i)[3:-1], 16)])
+      if i == unknown:
+        return model.decode([i]).encode()
+      return b'' if model.is_control(i) else model.id_to_piece(i).replace('\u2581', ' ').encode()
+
+    return list(map(one, range(size)))
+
+  return Vocab(name, size, stop, encode, encode, decode, missing, spelled)
 
 
 def _utf8(text: str) -> str:
@@ -219,7 +229,43 @@ def _vocab(name: str, tokenizer, unknown: int | None, end: str, prompt: Callable
     lost = (c for at, c in enumerate(text) if at not in written and not c.isspace())
     return next(lost, None)
 
-  return Vocab(name, size, stop, functools.partial(_plain, tokenizer), prompt, decode, missing)
+  encode, spelled = functools.partial(_plain, tokenizer), functools.partial(_spelled, tokenizer)
+  return Vocab(name, size, stop, encode, prompt, decode, missing, lambda: spelled(size))
+
+
+def _spelled(tokenizer, size: int) -> list[bytes]:
+  """What each id adds to a text that has begun: the bytes that a byte-level token stands for, and
+  else what a decoder puts behind a token that is there already."""
+  steps = json.loads(tokenizer.to_str()).get('decoder') or {}
+  steps = {step['type'] for step in steps.get('decoders', [steps]) if 'type' in step}
+  added = tokenizer.get_added_tokens_decoder()
+  tokens = [tokenizer.id_to_token(i) for i in range(size)]
+  if 'ByteLevel' in steps:
+    byte_of = _bytes_of_characters()
+    return [
+      b''
+      if token is None
+      else token.encode()
+      if i in added or not set(token) <= set(byte_of)
+      else bytes(byte_of[character] for character in token)
+      for i, token in enumerate(tokens)
+    ]
+  of_byte = {f'<0x{byte:02X}>': bytes([byte]) for byte in range(256)} if steps else {}
+  first = next(i for i, token in enumerate(tokens) if token and i not in added)
+  before = tokenizer.decode([first], skip_special_tokens=False)
+  behind = lambda i: tokenizer.decode([first, i], skip_special_tokens=False)[len(before) :]
+  return [
+    b'' if token is None else of_byte[token] if token in of_byte else behind(i).encode()
+    for i, token in enumerate(tokens)
+  ]
+
+
+def _bytes_of_characters() -> dict[str, int]:
+  """The alphabet of byte-level tokens: printable Latin-1 stands for itself, any other byte for one
+  of the characters from U+0100 on (GPT-2's table)."""
+  own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  others = [byte for byte in range(256) if byte not in own]
+  return {chr(byte): byte for byte in own} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 def _plain(tokenizer, text: str) -> list[int]:

@@ -30,6 +30,7 @@ class Vocab(NamedTuple):
   prompt: Callable[[str], list[int]]  # a prompt's text: in a chat template, or after a bos token
   decode: Callable[[Iterable[int]], str]  # the text up to the first stop token
   missing: Callable[[str], str | None]  # the first character that it cannot write, or None
+  spelled: Callable[[], list[bytes]]  # what each id adds to a text, in UTF-8; b'' for nothing
 
 
 def _characters(name: str, characters: str) -> Vocab:
@@ -45,7 +46,10 @@ def _characters(name: str, characters: str) -> Vocab:
   def missing(text):
     return next((character for character in text if character not in table), None)
 
-  return Vocab(name, SPECIAL + len(characters), STOP, encode, encode, decode, missing)
+  def spelled():
+    return [b'', b'', '\ufffd'.encode(), *(character.encode() for character in characters)]
+
+  return Vocab(name, SPECIAL + len(characters), STOP, encode, encode, decode, missing, spelled)
 
 
 def _bytes(name: str) -> Vocab:
@@ -58,7 +62,10 @@ def _bytes(name: str) -> Vocab:
     parts = (bytes([i]) if i >= 0 else '\ufffd'.encode() for i in _kept(ids))
     return b''.join(parts).decode('utf-8', 'replace')
 
-  return Vocab(name, SPECIAL + BYTES, STOP, encode, encode, decode, lambda text: None)
+  def spelled():
+    return [b'', b'', '\ufffd'.encode(), *(bytes([byte]) for byte in range(BYTES))]
+
+  return Vocab(name, SPECIAL + BYTES, STOP, encode, encode, decode, lambda text: None, spelled)
 
 
 def _kept(ids: Iterable[int]):

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from scaling import compute, losses, processes, sample_step, sharding, train_step
+from scaling import compute, losses, processes, sample_step, sharding, stops, train_step
 from scaling.data import batches
 from scaling.rewards.verifiers import verify
 from scaling.stages import sample as sampling
@@ -66,8 +66,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
   sharding.check_rows(mesh, P, 'config.rl.prompts')
   sharding.check_rows(mesh, P * G // M, 'config.rl.prompts x group / minibatches')
-  shape = sample_step.SampleShape(P, G, S, recipe['response_tokens'])
-  sample = sample_step.make_sampler(cfg, shape, vocab.stop, mesh, how)
+  shape = sample_step.SampleShape(P, G, G, S, recipe['response_tokens'])
+  sample = sample_step.make_sampler(cfg, shape, mesh, how)
+  ends = stops.table(vocab, [vocab.stop]), sample_step.no_limits(shape)
   score = train_step.make_score(cfg, mesh, how)
   options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
   train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh, how)
@@ -86,8 +87,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       chosen = [problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))]
       prompts, lengths, hashes = batches.encode_prompts(chosen, vocab, S)
       asked = sharding.spread(sharding.rows(mesh), (prompts, lengths, hashes))
-      drawn = processes.gather(sample(state.params, *asked, key, update, 0, temperature))
-      ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn.lengths))
+      drawn = processes.gather(sample(state.params, *asked, key, update, 0, temperature, *ends))
+      ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn))
       rewards = reward(chosen, vocab, drawn)
       batch = assemble(prompts, lengths, drawn)
       mask, sampler_logp = batch.pop('mask'), batch.pop('sampler_logp')

@@ -22,7 +22,8 @@ def test_the_file_has_the_form(tmp_path, capsys):
     assert set(row) == {'tool', 'work', 'metric', 'median', 'min', 'max', 'n'}
     assert 0 < row['min'] <= row['median'] <= row['max']
   assert found['rows'][0]['n'] == 2
-  assert found['machine']['losses']['postscale'] == pytest.approx(5.5, abs=0.5)  # about ln 256
+  loss = found['machine']['losses']['postscale']  # from ln 256 = 5.5, by as many steps as fit
+  assert 0 < loss < 6
   assert 'tokens_per_second' in capsys.readouterr().out
 
 

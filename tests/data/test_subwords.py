@@ -367,7 +367,8 @@ def test_samples_are_verified_and_banked_in_any_vocabulary(at, name, chat):
   tokens[0, 2] = said[:-1] + said[:1]  # cut off
   zeros = np.zeros(tokens.shape, np.float32)
   lengths = np.array([[len(said), len(wrong), len(said)]])
-  drawn = Samples(tokens, zeros, zeros, lengths, np.array([[True, True, False]]))
+  stopped = np.array([[True, True, False]])
+  drawn = Samples(tokens, zeros, zeros, lengths, stopped, steps=None)
   assert rl.reward([problem], vocab, drawn).tolist() == [[1, 0, 0]]
   table = bank.rows('sample-1', model_config('25k', vocab.size), [problem], vocab, drawn, 0, 1.0)
   assert table['response'].tolist()[:2] == [problem.solution, 'no\n#### 41']

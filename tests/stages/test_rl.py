@@ -32,6 +32,7 @@ def test_assemble_puts_each_response_behind_its_own_prompt():
     sampler_logprobs=-tokens / 10,
     lengths=np.array([[2, 2], [2, 1]]),
     stopped=np.array([[True, False], [True, True]]),
+    steps=None,
   )
   got = rl.assemble(prompts, np.array([2, 3]), drawn)
   expected = [[5, 6, 10, 1, 0], [5, 6, 11, 12, 0], [7, 8, 9, 13, 1], [7, 8, 9, 1, 0]]
@@ -100,6 +101,6 @@ def test_a_response_that_is_cut_off_earns_nothing():
   vocab = VOCABS['arithmetic']
   whole, cut = vocab.encode('#12') + [1], vocab.encode('#120')[:3] + [0]
   drawn = Samples(
-    np.array([[whole, cut]]), None, None, np.array([[4, 3]]), np.array([[True, False]])
+    np.array([[whole, cut]]), None, None, np.array([[4, 3]]), np.array([[True, False]]), None
   )
   np.testing.assert_array_equal(rl.reward([problem], vocab, drawn), [[1, 0]])

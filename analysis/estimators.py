@@ -1,11 +1,14 @@
 """Estimators of what sampling buys, from n samples of each problem. A leaf: numpy and scipy alone.
 
 pass@k, majority@k and best-of-k are exact averages over all subsets of k of the n samples, drawn
-without replacement: nothing is resampled, and never is it 'the first k'. Take n >= 4k, or the
-subsets overlap so much that the average says little. Everything is float64.
+without replacement: nothing is resampled, and never is it 'the first k'. A weighted vote is exact
+where the subsets are few, and Monte Carlo over subsets with its error beyond. Take n >= 4k, or the
+subsets overlap so much that the average says little: at k = n it is one vote. All are of one or
+many problems and of one or many k at once. Everything is float64.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,108 +16,175 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 
-def _check_k(k: int, n: ArrayLike) -> None:
-  fewest = int(np.min(n))
-  if not 1 <= k <= fewest:
+def _check_k(k: int | Sequence[int], n: ArrayLike) -> np.ndarray:
+  """k as int64 of shape [] or [K]; ValueError where one is outside 1..n."""
+  k, fewest = np.asarray(k, np.int64), int(np.min(n))
+  if k.ndim > 1 or k.size == 0 or k.min() < 1 or k.max() > fewest:
     raise ValueError(f'k = {k} must lie in 1..{fewest}, the number of samples of a problem')
+  return k
 
 
-def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> np.ndarray:
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: int | Sequence[int]) -> np.ndarray:
   """Probability that a random k of n samples hold a correct one: 1 - C(n-c, k) / C(n, k).
 
   Unbiased for the chance that k fresh samples hold one (2107.03374). n, c: samples drawn and
-  samples correct, of shapes that broadcast; the result has their shape. ValueError where k < 1,
-  k > n, or c is outside 0..n.
+  samples correct, of shapes that broadcast; the result has their shape, and an axis [K] behind it
+  where k is a list. ValueError where a k is outside 1..n, or c is outside 0..n.
   """
   n, c = np.broadcast_arrays(np.asarray(n, np.float64), np.asarray(c, np.float64))
-  _check_k(k, n)
+  k = _check_k(k, n)
   if np.any((c < 0) | (c > n)):
     raise ValueError('c, the number of correct samples, must lie in 0..n')
-  log_none = np.zeros(n.shape)
+  log_none, after = np.zeros(n.shape), {}
+  wanted = set(k.ravel().tolist())
   with np.errstate(divide='ignore'):
-    for i in range(k):
-      log_none += np.log1p(-np.minimum(c / (n - i), 1))
-  return -np.expm1(log_none)
+    for i in range(int(k.max())):
+      log_none = log_none + np.log1p(-np.minimum(c / (n - i), 1))
+      if i + 1 in wanted:
+        after[i + 1] = -np.expm1(log_none)
+  if k.ndim == 0:
+    return after[int(k)]
+  return np.stack([after[i] for i in k.tolist()], axis=-1)
 
 
 def majority_at_k(
-  class_counts: Sequence[int], correct: Sequence[bool], k: int, abstained: int = 0
-) -> float:
+  class_counts: ArrayLike,
+  correct: ArrayLike,
+  k: int | Sequence[int],
+  abstained: ArrayLike = 0,
+) -> np.ndarray:
   """Probability that a plurality vote over a random k of n samples picks a correct class.
 
-  class_counts[j]: how many samples of one problem gave answer j; correct[j]: whether that answer
-  is right; abstained: samples with no answer, which take up a place in the k and vote for
-  nothing. n = sum(class_counts) + abstained. A tie of t classes gives each 1/t; a subset in which
-  all abstain scores 0. ValueError where k is outside 1..n or a count is negative.
+  class_counts [..., J]: how many samples of a problem gave answer j (0 pads); correct [..., J]:
+  whether that answer is right; abstained [...]: samples with no answer, which take up a place in
+  the k and vote for nothing. n = sum(class_counts) + abstained. A tie of t classes gives each 1/t;
+  a subset in which all abstain scores 0. The result has shape [...], and an axis [K] behind it
+  where k is a list. ValueError where a k is outside 1..n or a count is negative.
 
   Exact in polynomial time. Given its size, a random subset has class sizes distributed as
   independent Binomial(c_j, k/n) given that they sum to k. For a winning size m and a correct
   winner j, each other class is below m or tied at m; marking a tie with y, the weight 1/(t+1) of
   t others tied is the integral of y^t over [0, 1], exact by Gauss-Legendre at few points. So
   each term is one coefficient of a product of polynomials, read off by a discrete Fourier sum.
+  Classes too small to reach m are one binomial together, and the sum has only as many points as
+  the spread of the binomial total asks for: that makes it fast.
   """
   counts, correct = np.asarray(class_counts, np.int64), np.asarray(correct, bool)
-  if counts.shape != correct.shape or counts.ndim != 1:
+  if counts.shape != correct.shape or counts.ndim < 1:
     raise ValueError(f'class_counts {counts.shape} and correct {correct.shape} must be equal lists')
-  if abstained < 0 or np.any(counts < 0):
+  silent = np.broadcast_to(np.asarray(abstained, np.int64), counts.shape[:-1])
+  if np.any(silent < 0) or np.any(counts < 0):
     raise ValueError('class_counts and abstained must not be negative')
-  n = int(counts.sum()) + int(abstained)
-  _check_k(k, n)
-  counts, correct = counts[counts > 0], correct[counts > 0]
+  ks = _check_k(k, counts.sum(axis=-1) + silent)
+  lead, memo, values = counts.shape[:-1], {}, []
+  if counts.shape[-1] == 0:  # no sample has an answer
+    return np.zeros(lead + ks.shape)
+  for tally, right, none in zip(
+    counts.reshape(-1, counts.shape[-1]), correct.reshape(-1, counts.shape[-1]), silent.ravel()
+  ):
+    classes = np.stack([tally, right], axis=1)[tally > 0]
+    classes = classes[np.lexsort(classes.T)]
+    key = classes.tobytes(), int(none)
+    if key not in memo:  # equal tallies are computed once
+      memo[key] = [_majority(*classes.T, int(none), i) for i in ks.ravel().tolist()]
+    values.append(memo[key])
+  return np.array(values, np.float64).reshape(lead + ks.shape)
+
+
+def _majority(counts: np.ndarray, correct: np.ndarray, abstained: int, k: int) -> float:
+  """majority_at_k of one problem at one k; the counts are above 0."""
+  n = int(counts.sum()) + abstained
   if not correct.any():
     return 0.0
   if correct.all() and not abstained:
     return 1.0
-
-  # One row for each pair (winning size m, quadrature point y).
-  sizes, points, weights = [], [], []
-  for m in range(1, min(k, int(counts[correct].max())) + 1):
-    ties = min(k // m, len(counts)) - 1
-    x, w = _gauss_legendre(ties // 2 + 1)
-    sizes += [m] * len(x)
-    points += list(x)
-    weights += list(w)
-  m, y, w = np.array(sizes), np.array(points), np.array(weights)
-
-  # An odd number of roots of unity, more than the degree; half of them, as coefficients are real.
-  half = (n + 1) // 2
-  roots = np.exp(-2j * np.pi * np.arange(half + 1) / (2 * half + 1))
-  powers = roots ** np.arange(n + 1)[:, None]
+  p, whole = k / n, _binomial_pmf(n, k / n)
+  half = _fourier_points(whole, k)
+  phase = -2 * np.pi / (2 * half + 1) * np.arange(half + 1)  # coefficients are real: half will do
   distinct, multiplicity = np.unique(counts, return_counts=True)
-  factors, tied = [], []
+  powers = np.exp(1j * phase * np.arange(min(distinct[-1], k) + 1)[:, None])
+  with np.errstate(divide='ignore'):
+    one = np.log(1 - p + p * powers[1])  # of one sample, drawn or not: its class may be any
+  small = np.concatenate([[0], np.cumsum(distinct * multiplicity)]) + abstained
+  at, below = [], []  # of each distinct count c: [min(c, k) + 1, points], of sizes m, and below m
   for count in distinct:
-    terms = _binomial_pmf(int(count), k / n)[:, None] * powers[: count + 1]
-    below = np.concatenate([np.zeros((1, len(roots))), np.cumsum(terms, axis=0)])
-    at = np.concatenate([terms, np.zeros((1, len(roots)))])
-    tied.append(at[np.minimum(m, count + 1)])
-    factors.append(below[np.minimum(m, count + 1)] + y[:, None] * tied[-1])
-  silent = _binomial_pmf(int(abstained), k / n) @ powers[: abstained + 1]
+    terms = _binomial_pmf(int(count), p)[: k + 1, None] * powers[: count + 1]
+    at.append(terms)
+    below.append(np.cumsum(terms, axis=0) - terms)
 
-  total = np.zeros(len(roots), np.complex128)
+  total = np.zeros(half + 1, np.complex128)
   for j, count in enumerate(distinct):
-    winners = int(np.sum(correct & (counts == count)))
-    if winners:
-      product = winners * tied[j] * factors[j] ** (multiplicity[j] - 1)
-      for i in range(len(distinct)):
-        if i != j:
-          product = product * factors[i] ** multiplicity[i]
-      total += w @ product
-  series = total * silent * powers[k].conj()
+    winners = int(np.sum(correct[counts == count]))
+    if not winners:
+      continue
+    m, y, w = _winning_sizes(int(count), counts, abstained, k, whole)
+    reach = np.searchsorted(distinct, m)  # the first count that is large enough to have size m
+    with np.errstate(invalid='ignore'):
+      product = np.exp(small[reach][:, None] * one)
+    product[small[reach] == 0] = 1.0
+    product *= at[j][m]
+    for i, other in enumerate(distinct):
+      rows = slice(0, np.searchsorted(m, other, side='right'))  # of m <= other
+      rivals = int(multiplicity[i]) - (i == j)
+      if rivals:
+        factor = below[i][m[rows]] + y[rows, None] * at[i][m[rows]]
+        product[rows] *= _power(factor, rivals)
+    total += winners * (w @ product)
+  series = total * np.exp(-1j * k * phase)
   coefficient = (2 * series.real.sum() - series[0].real) / (2 * half + 1)
-  return float(np.clip(coefficient / _binomial_pmf(n, k / n)[k], 0, 1))
+  return float(np.clip(coefficient / whole[k], 0, 1))
 
 
-def majority_curve(
-  class_counts: Sequence[int], correct: Sequence[bool], ks: Sequence[int], abstained: int = 0
-) -> np.ndarray:
-  """majority_at_k of one problem at each k of ks: shape [len(ks)]."""
-  return np.array([majority_at_k(class_counts, correct, k, abstained) for k in ks])
+def _winning_sizes(count, counts, abstained, k, whole):
+  """Rows (m, y, weight): sizes m, ascending, that a winner with `count` samples may have, each with
+  the quadrature points of the ties that it may meet."""
+  n = int(counts.sum()) + abstained
+  m = np.arange(1, min(k, count) + 1)
+  m = m[k - m <= n - count]  # or the others are too few to fill the k
+  chance = _binomial_pmf(count, k / n)[m] * _binomial_pmf(n - count, k / n)[k - m] / whole[k]
+  fits = np.minimum(counts[:, None], m).sum(axis=0) + abstained >= k
+  m = m[fits & (chance > 1e-18)]
+  ties = np.minimum(k // np.maximum(m, 1), (counts[:, None] >= m).sum(axis=0)) - 1
+  rules = [_gauss_legendre(int(t) // 2 + 1) for t in ties]
+  empty = [np.zeros(0)]
+  return (
+    np.repeat(m, [len(x) for x, _ in rules]),
+    np.concatenate([x for x, _ in rules] or empty),
+    np.concatenate([w for _, w in rules] or empty),
+  )
+
+
+def _fourier_points(whole: np.ndarray, k: int) -> int:
+  """h such that 2h + 1 points read coefficient k off exactly: totals that far off have no weight.
+
+  whole: probabilities of the totals 0..n. What is 2h + 1 or more from k adds below 1e-16 of k's.
+  """
+  distance = np.abs(np.arange(len(whole)) - k)
+  beyond = np.cumsum(np.bincount(distance, whole)[::-1])[::-1]  # of distance d or more
+  near = int(np.sum(beyond > 1e-16 * whole[k]))  # the first distance that does not matter
+  return near // 2
+
+
+def _power(values: np.ndarray, exponent: int) -> np.ndarray:
+  """values ** exponent by squaring; numpy's own takes a complex logarithm of each."""
+  result = values if exponent % 2 else None
+  while exponent := exponent // 2:
+    values = values * values
+    if exponent % 2:
+      result = values if result is None else result * values
+  return result
 
 
 def _binomial_pmf(n: int, p: float) -> np.ndarray:
   i = np.arange(n + 1)
-  log_choose = special.gammaln(n + 1) - special.gammaln(i + 1) - special.gammaln(n - i + 1)
-  return np.exp(log_choose + special.xlogy(i, p) + special.xlogy(n - i, 1 - p))
+  return np.exp(_log_choose(n) + special.xlogy(i, p) + special.xlogy(n - i, 1 - p))
+
+
+@functools.lru_cache(4096)
+def _log_choose(n: int) -> np.ndarray:
+  """log C(n, i), i = 0..n."""
+  i = np.arange(n + 1)
+  return special.gammaln(n + 1) - special.gammaln(i + 1) - special.gammaln(n - i + 1)
 
 
 @functools.lru_cache
@@ -123,26 +193,117 @@ def _gauss_legendre(points: int) -> tuple[np.ndarray, np.ndarray]:
   return (x + 1) / 2, w / 2
 
 
-def best_of_k(scores: ArrayLike, gold: ArrayLike, k: int) -> float:
-  """Expected gold value of the best-scored of a random k of n samples of one problem.
+def best_of_k(scores: ArrayLike, gold: ArrayLike, k: int | Sequence[int]) -> np.ndarray:
+  """Expected gold value of the best-scored of a random k of n samples.
 
   With samples sorted by score, ascending, sum over i of C(i-1, k-1) / C(n, k) * gold_(i); samples
   of equal score share their ranks' weight, as a fair draw among the tied would. scores, gold:
-  shape [n]. ValueError where k is outside 1..n, the shapes differ, or a score is NaN.
+  [..., n]; the result has shape [...], and an axis [K] behind it where k is a list. A score of
+  -inf is below all others. ValueError where a k is outside 1..n, the shapes differ, or a score is
+  NaN.
   """
   scores, gold = np.asarray(scores, np.float64), np.asarray(gold, np.float64)
-  if scores.shape != gold.shape or scores.ndim != 1:
+  if scores.shape != gold.shape or scores.ndim < 1:
     raise ValueError(f'scores {scores.shape} and gold {gold.shape} must be equal lists')
   if np.isnan(scores).any():
     raise ValueError('a score is NaN: it has no rank')
-  n = len(scores)
-  _check_k(k, n)
-  order = np.argsort(scores, kind='stable')
-  _, start, size = np.unique(scores[order], return_index=True, return_counts=True)
-  ranks = np.arange(n + 1.0)
-  within = np.prod([np.maximum(ranks - j, 0) / (n - j) for j in range(k)], axis=0)
-  chance = within[start + size] - within[start]
-  return float(chance @ (np.add.reduceat(gold[order], start) / size))
+  n = scores.shape[-1]
+  ks = _check_k(k, n)
+  order = np.argsort(scores, axis=-1, kind='stable')
+  scores, gold = (np.take_along_axis(x, order, axis=-1) for x in (scores, gold))
+  new = np.concatenate(
+    [np.ones_like(scores[..., :1], bool), scores[..., 1:] > scores[..., :-1]], -1
+  )
+  last = np.concatenate([new[..., 1:], np.ones_like(new[..., :1])], -1)
+  i = np.arange(n)
+  start = np.maximum.accumulate(np.where(new, i, 0), axis=-1)  # of a sample's tie
+  end = np.minimum.accumulate(np.where(last, i + 1, n)[..., ::-1], axis=-1)[..., ::-1]
+  share = gold / (end - start)
+  within = _all_within(n, ks)  # [n + 1, K]
+  value = np.einsum('...i,...ik->...k', share, within[end] - within[start])
+  return value if ks.ndim else value[..., 0]
+
+
+def _all_within(n: int, ks: np.ndarray) -> np.ndarray:
+  """[n + 1, K]: the chance C(i, k) / C(n, k) that a random k of n all lie among the lowest i."""
+  i, chance, after = np.arange(n + 1.0), np.ones(n + 1), {}
+  for j in range(int(ks.max())):
+    chance = chance * np.maximum(i - j, 0) / (n - j)
+    after[j + 1] = chance
+  return np.stack([after[k] for k in ks.ravel().tolist()], axis=-1)
+
+
+def weighted_vote_at_k(
+  answers: ArrayLike,
+  correct: ArrayLike,
+  scores: ArrayLike,
+  k: int | Sequence[int],
+  draws: int = 200,
+  exact: int = 2000,
+  seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+  """(value, standard error) of a vote of a random k of n samples, each with its score as weight.
+
+  answers [P, n]: the class of each sample, -1 where it abstains; correct [P, n]: its verdict;
+  scores [P, n]: weights, 0 or more. The class of the greatest sum wins; a tie gives each an equal
+  share (to 1e-9 of the sum); a subset in which all abstain scores 0. Both results have shape [P],
+  and an axis [K] behind it where k is a list.
+
+  Where C(n, k) <= `exact`, the mean over all subsets, of error 0. Beyond, a Monte Carlo mean:
+  `draws` random orders of the samples, each cut into floor(n / k) disjoint subsets; its error is
+  that of the mean over orders, given the n samples. The orders are a function of (seed, n) alone.
+  ValueError where a k is outside 1..n, shapes differ, or a score is negative or not finite.
+  """
+  answers, correct = np.asarray(answers, np.int64), np.asarray(correct, np.float64)
+  scores = np.asarray(scores, np.float64)
+  if not answers.shape == correct.shape == scores.shape or answers.ndim != 2:
+    raise ValueError(
+      f'answers {answers.shape}, correct {correct.shape} and scores {scores.shape} must be equal'
+    )
+  if not np.isfinite(scores).all() or np.any(scores < 0):
+    raise ValueError('a weight of a vote must be finite and 0 or more')
+  n = answers.shape[1]
+  ks = _check_k(k, n)
+  orders = np.random.default_rng([seed, n]).permuted(np.tile(np.arange(n), (draws, 1)), axis=1)
+  value = np.zeros((len(answers), ks.size))
+  error = np.zeros_like(value)
+  for column, size in enumerate(ks.ravel().tolist()):
+    few = special.comb(n, size) <= exact
+    if few:
+      subsets = np.array(list(itertools.combinations(range(n), size)))
+    else:
+      subsets = orders[:, : n // size * size].reshape(-1, size)
+    for p in range(len(answers)):
+      won = _weighted_votes(answers[p], correct[p], scores[p], subsets)
+      if few:
+        value[p, column] = won.mean()
+      else:
+        by_order = won.reshape(draws, -1).mean(axis=1)
+        value[p, column] = by_order.mean()
+        error[p, column] = by_order.std(ddof=1) / np.sqrt(draws)
+  return (value, error) if ks.ndim else (value[:, 0], error[:, 0])
+
+
+def _weighted_votes(answers, correct, scores, subsets):
+  """The score of the vote of each subset [R, k] of one problem's samples: [R]."""
+  voting = answers >= 0
+  if not voting.any():
+    return np.zeros(len(subsets))
+  _, place = np.unique(answers[voting], return_inverse=True)
+  classes = int(place.max()) + 1
+  place_of = np.full(len(answers), classes)  # abstentions fall in a class of their own
+  place_of[voting] = place
+  right = np.zeros(classes)
+  np.maximum.at(right, place, correct[voting])
+  index = place_of[subsets] + (classes + 1) * np.arange(len(subsets))[:, None]
+  tally = lambda weights: np.bincount(index.ravel(), weights, len(subsets) * (classes + 1)).reshape(
+    -1, classes + 1
+  )[:, :-1]
+  sums, there = tally(scores[subsets].ravel()), tally(np.ones(subsets.size)) > 0
+  sums = np.where(there, sums, -1.0)
+  most = sums.max(axis=1, keepdims=True)
+  winners = there & (sums >= most - 1e-9 * np.abs(most))
+  return (winners @ right) / np.maximum(winners.sum(axis=1), 1)
 
 
 def mean_and_stderr(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,20 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from analysis import frontier, readings
+from analysis import frontier, hosted, readings, test_time
 from analysis.frontier import FLOOR
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
-from analysis.style import counted, flops, human, percent, points, signed, stage_name
+from analysis.style import (
+  counted,
+  flops,
+  human,
+  percent,
+  points,
+  signed,
+  stage_name,
+  strategy_name,
+)
 
 METHODS = {
   'joint': 'joint law',
@@ -24,10 +33,13 @@ METHODS = {
 
 def main(reading: Reading, queries: float | None = None) -> list[str]:
   """The main findings, in the order of the report."""
-  lines = endings(reading) + loss(reading) + coverage(reading) + rl(reading) + joint(reading)
+  if hosted.is_hosted(reading.study):
+    return endings(reading) + hosted.findings(reading.study)
+  lines = endings(reading) + loss(reading) + coverage(reading)
+  lines += strategies(reading) + compute_optimal(reading) + rl(reading) + joint(reading)
   if reading.quality is not None:
     queries = queries or frontier.default_queries(reading.quality)
-    measured = frontier.measured(reading.quality, queries, 'sunk')
+    measured = frontier.measured(reading.deployable, queries, 'sunk')
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     lines += best_split(measured, best)
   return lines + ledger(reading) + imported(reading.study.records)
@@ -122,6 +134,74 @@ def coverage(reading: Reading) -> list[str]:
     f'on all samples by {100 * error["beta_predicted"]:.1f}; taking pass@{small} for it misses by '
     f'{100 * error["naive"]:.1f}{_compare("the better law", best, error["naive"])}. '
     f'b runs from {exponents.min():.2f} to {exponents.max():.2f}.'
+  ]
+
+
+def strategies(reading: Reading) -> list[str]:
+  """For each model, the best deployable strategy at the largest budget, beside a majority vote that
+  costs no more; and beside one sample. The choice of the best is in sample, and said to be."""
+  if reading.strategies.empty:
+    return []
+  lines = []
+  for _, rows in test_time.richest(reading.strategies).groupby('model', sort=False):
+    usable = rows[rows['strategy'] != 'oracle']
+    votes = usable[usable['strategy'] == 'majority'].sort_values('k')
+    if usable['strategy'].nunique() < 2 or votes.empty:
+      continue
+    best = usable.loc[usable['value'].idxmax()]
+    within = votes[votes['flops'] <= best['flops'] * (1 + 1e-9)]
+    vote = within.iloc[-1] if len(within) else votes.iloc[0]
+    apart = best['low'] > vote['high'] or best['high'] < vote['low']
+    said = 'the intervals do not overlap' if apart else 'the intervals overlap'
+    if best['strategy'] == 'majority':
+      other = usable[usable['strategy'] != 'majority']
+      other = other.loc[other['value'].idxmax()]
+      compared = f'the best of the others is {_arm(other)} ({_share(other)})'
+    else:
+      compared = f'{_arm(vote)}, for {flops(vote["flops"])}, solves {_share(vote)}: {said}'
+    bound = rows[rows['strategy'] == 'oracle'].sort_values('k').iloc[-1:]
+    top = ''.join(f'; pass@{r["k"]:.0f} is {percent(r["value"])}' for _, r in bound.iterrows())
+    lines.append(
+      f'Test time, {best["model"]}: of {counted(usable["strategy"].nunique(), "strategy")} that '
+      f'need no verdict, {_arm(best)} solves most, {_share(best)} of n = {best["problems"]:.0f} '
+      f'problems for {flops(best["flops"])} a query (the best of many: optimistic); '
+      f'{compared}{top}.'.replace('strategys', 'strategies')
+    )
+  return lines
+
+
+def _arm(row) -> str:
+  """'majority vote of 8'."""
+  name = strategy_name(row['strategy'], row['scorer_name'])
+  return f'{name}, k = {row["k"]:.0f}' if row['k'] > 1 else f'{name}, 1 sample'
+
+
+def _share(row) -> str:
+  return f'{percent(row["value"])} ({percent(row["low"])} to {percent(row["high"])})'
+
+
+def compute_optimal(reading: Reading) -> list[str]:
+  """The gain of a strategy and k for each bin of difficulty over one for all, at the top budget."""
+  found = reading.optimal
+  if found is None or found.table.dropna(subset=['quality']).empty:
+    return []
+  row = found.table.dropna(subset=['quality']).iloc[-1]
+  said = []
+  for name, words in test_time.BASELINES.items():
+    if np.isfinite(row[f'gain_{name}']):
+      low, high = row[f'gain_{name}_low'], row[f'gain_{name}_high']
+      word = verdict(low, high, 'a gain', 'a loss')
+      said.append(
+        f'{points(row[f"gain_{name}"])} over {words} ({signed(low)} to {signed(high)}: {word})'
+      )
+  return [
+    f'Compute-optimal test time of {found.cell["model"]} at {flops(row["budget"])} a query, what a '
+    f'majority vote of {found.ks[-1]} costs: a strategy and k for each of {test_time.BINS} bins of '
+    f'difficulty solves {percent(row["quality"])}; {"; ".join(said)}. Difficulty is the pass rate '
+    'of half of the samples, which takes verdicts and whose cost is not counted; values are of the '
+    f'other half; chosen on half of the n = {row["problems"]:.0f} problems, scored on the rest. '
+    f'Chosen and scored on the same problems, the gain over best-of-n would have seemed '
+    f'{points(row["in_sample_gain"])}.'
   ]
 
 
@@ -250,7 +330,7 @@ def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
       continue
     score = f'{percent(row["quality"])} solved (95 % {percent(row["low"])} to '
     score += f'{percent(row["high"])}) on problems it was not chosen on'
-    split = tuple(row[frontier.SPLIT])
+    split = tuple(row[[*frontier.SPLIT, 'strategy', 'scorer_name']])
     if split in first:
       place, so_far = first[split]
       lines[place] = f'{so_far}; still the best of {budget}, chosen anew: {score}.'
@@ -275,9 +355,12 @@ def split_words(row, short: bool = False) -> str:
   updates, k = int(row['rl_updates']), int(row['k'])
   if short:
     rl_words = f'{updates} RL updates' if updates else 'no RL'
-    return f'{row["model"]}, {human(row["sft_tokens"])} SFT, {rl_words}, k = {k}'
+    how = '' if row['strategy'] == 'majority' else f'{strategy_name(row["strategy"])}, '
+    return f'{row["model"]}, {human(row["sft_tokens"])} SFT, {rl_words}, {how}k = {k}'
   rl_words = f'{updates} RL updates' if updates else 'no RL'
   vote = f'majority of {k}' if k > 1 else '1 sample'
+  if row['strategy'] != 'majority':
+    vote = f'{strategy_name(row["strategy"], row["scorer_name"])} with k = {k}'
   return f'{row["model"]}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
 
 
@@ -306,7 +389,7 @@ def ledger(reading: Reading) -> list[str]:
   total = totals['model'].sum()
   by_stage = totals.groupby('stage_kind')['model'].sum()
   by_kind = totals.groupby('kind')['model'].sum()
-  order = [s for s in ('pretrain', 'sft', 'rl', 'sample') if s in by_stage]
+  order = readings.in_order(by_stage.index)
   stages = ', '.join(f'{percent(by_stage[s] / total, 0)} {stage_name(s)}' for s in order)
   kinds = ', '.join(
     f'{flops(by_kind[k])} {k.replace("_", " ")}' for k in by_kind.sort_values(ascending=False).index

@@ -2,8 +2,9 @@
 
 A split is (model size, SFT tokens, RL updates, k votes). Its total is training plus Q queries times
 the cost of one, in model FLOPs; pretraining is 'sunk' (not counted) or 'counted'. Its quality is
-deployable: the share of held-out problems that a majority vote of k samples answers right. The
-oracle, pass@k, is the upper bound of any choice among the k.
+deployable: the share of held-out problems that a majority vote of k samples answers right, or, in a
+study that measured others, any strategy that needs no verdicts (`deployable`). The oracle, pass@k,
+is the upper bound of any choice among the k.
 
 The best of many measured points looks better than it is (winner's curse): `best_at` chooses a split
 on one half of the problems and reports it on the other half.
@@ -22,6 +23,7 @@ from analysis.joint import JointFit, predict_majority
 from analysis.tables import Study
 
 SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_updates', 'k']
+ARM = ['strategy', 'scorer_name', 'k']
 STAGES = ['pretrain', 'sft', 'rl', 'sampling']
 _COSTS = ['pretrain_flops', 'sft_flops', 'rl_flops', 'query_flops']
 _COSTS += ['query_prefill_flops', 'sample_decode_flops']
@@ -36,6 +38,8 @@ class Quality(NamedTuple):
   splits: pd.DataFrame  # [R]: SPLIT, sizes and costs
   majority: np.ndarray  # float64 [R, S, P]; nan where a seed has not measured the split
   oracle: np.ndarray  # float64 [R, S, P]
+  seeds: tuple = ()  # [S]
+  problems: tuple = ()  # [P] ids
 
 
 class Measured(NamedTuple):
@@ -82,7 +86,43 @@ def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
       costs = {c: float(cells[c].mean()) for c in _COSTS if c in cells}
       query = costs['query_prefill_flops'] + k * costs['sample_decode_flops']
       rows.append(about | {'k': k, 'seeds': len(cells)} | costs | {'query_flops': query})
-  return Quality(pd.DataFrame(rows).assign(problems=len(problems)), majority, oracle)
+  splits = pd.DataFrame(rows).assign(problems=len(problems), strategy='majority', scorer_name='')
+  return Quality(splits, majority, oracle, tuple(seeds), tuple(problems))
+
+
+def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
+  """The splits of every strategy but the oracle: those of majority votes, and behind them the
+  others of `outcomes` (test_time.load_outcomes), with `majority` then the values of any.
+
+  A strategy that was not measured on all of the problems is left out. Its cost is what a query
+  takes, the scorer's passes counted; what training the scorer took is not.
+  """
+  by_cell = quality.splits.drop_duplicates(SPLIT[:-1]).set_index(SPLIT[:-1])
+  flops = sum(outcomes[f'{kind}_flops'] for kind in ('prefill', 'decode', 'scorer'))
+  once = outcomes['kind'].isin(['sample', 'score']) & (outcomes['k'] == 1)  # a vote of 1
+  others = outcomes.assign(flops=flops)[~outcomes['strategy'].isin(['oracle', 'majority']) & ~once]
+  rows, values = [], []
+  for key, group in others.groupby([*SPLIT[:-1], *ARM], sort=True):
+    cell, arm = key[:4], dict(zip(ARM, key[4:], strict=True))
+    table = group.pivot_table(index='seed', columns='problem', values='value')
+    table = table.reindex(index=list(quality.seeds), columns=list(quality.problems))
+    table = table.to_numpy(copy=True)
+    there = ~np.isnan(table).any(axis=1)
+    if cell not in by_cell.index or not there.any():
+      continue
+    table[~there] = np.nan
+    query = group.groupby('problem')['flops'].mean().reindex(list(quality.problems)).mean()
+    about = by_cell.loc[cell].to_dict() | dict(zip(SPLIT[:-1], cell, strict=True)) | arm
+    rows.append(about | {'seeds': int(there.sum()), 'query_flops': query})
+    values.append(table)
+  if not rows:
+    return quality
+  values = np.array(values)
+  return quality._replace(
+    splits=pd.concat([quality.splits, pd.DataFrame(rows)], ignore_index=True),
+    majority=np.concatenate([quality.majority, values]),
+    oracle=np.concatenate([quality.oracle, np.where(np.isnan(values), np.nan, 0.0)]),
+  )
 
 
 def measured(quality: Quality, queries: float, pretraining: str = 'sunk') -> Measured:
@@ -311,7 +351,7 @@ def _passes(counts, ks, problems):
   for bank, rows in counts.groupby('bank'):
     rows = rows.set_index('problem').loc[problems]
     n, c = rows['n'].to_numpy(), rows['c'].to_numpy()
-    result[bank] = np.array([estimators.pass_at_k(n, c, k) for k in ks])
+    result[bank] = estimators.pass_at_k(n, c, ks).T
   return result
 
 
@@ -329,7 +369,7 @@ def _majorities(votes, ks, problems):
       key = key, int(tally.loc[silent, 'count'].sum())
       if key not in memo:
         sizes, correct = [c for c, _ in key[0]], [bool(ok) for _, ok in key[0]]
-        memo[key] = [estimators.majority_at_k(sizes, correct, k, key[1]) for k in ks]
+        memo[key] = estimators.majority_at_k(sizes, correct, ks, key[1])
       out[:, where[problem]] = memo[key]
     result[bank] = out
   return result

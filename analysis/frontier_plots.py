@@ -16,10 +16,12 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
   if reading.quality is None:
     return None
   queries = queries or frontier.default_queries(reading.quality)
-  measured = frontier.measured(reading.quality, queries, 'sunk')
+  measured = frontier.measured(reading.deployable, queries, 'sunk')
   table = measured.table
   budgets = frontier.default_budgets(table)
   best = frontier.best_at(measured, budgets)
+  votes_alone = (table['strategy'] == 'majority').all()
+  what = 'majority@k' if votes_alone else 'deployable strategies'
   figure, axes = style.new(width=7.4, height=4.4)
   colours = style.ramp(sorted(table['params_non_embedding'].unique()))
   for size, rows in table.groupby('params_non_embedding'):
@@ -31,7 +33,7 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
       color=colours[size],
       alpha=0.55,
       mew=0,
-      label=f'majority@k of {rows["model"].iloc[0]}',
+      label=f'{what} of {rows["model"].iloc[0]}',
     )
   oracle = frontier.pareto(table, 'oracle')
   axes.step(
@@ -49,7 +51,7 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
     hull['quality'],
     where='post',
     color=INK,
-    label='majority@k: best measured (optimistic)',
+    label=f'{what}: best measured (optimistic)',
   )
   axes.fill_between(
     hull['total_flops'],
@@ -61,11 +63,13 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
     lw=0,
   )
   caption = findings.best_split(measured, best)
+  if not votes_alone:
+    caption.append('What training a scorer took is not in the totals; its passes are.')
   if reading.majority is not None:
     span = np.geomspace(table['total_flops'].min(), table['total_flops'].max(), 60)
     line = frontier.predicted(reading.majority, reading.quality, queries, span)
     line = line[line['inside'].astype(bool) & (line['affordable'] > 0)]
-    label = 'its law, within the measured ranges'
+    label = 'the law of majority@k, within the measured ranges'
     axes.plot(line['budget'], line['quality'], color=LAW, label=label)
     axes.fill_between(line['budget'], line['low'], line['high'], color=LAW, alpha=0.13, lw=0)
     law_best = frontier.predicted(reading.majority, reading.quality, queries, budgets)
@@ -139,7 +143,7 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
   figure, panels = style.new(1, 2, width=8.4, height=3.6, sharex=True)
   said = []
   for axes, pretraining in zip(panels, ('sunk', 'counted')):
-    measured = frontier.measured(reading.quality, queries, pretraining)
+    measured = frontier.measured(reading.deployable, queries, pretraining)
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     _split_bars(axes, measured, best)
     said.append(findings.largest_share(best, pretraining))
@@ -183,7 +187,7 @@ def ledger_figure(reading: Reading) -> Drawing | None:
   totals = readings.ledger_totals(reading.study)
   if totals.empty:
     return None
-  stages = [s for s in ('pretrain', 'sft', 'rl', 'sample') if s in set(totals['stage_kind'])]
+  stages = readings.in_order(totals['stage_kind'])
   figure, axes = style.new(width=7.4, height=1.3 + 0.62 * len(stages))
   rows = {stage: len(stages) - 1 - i for i, stage in enumerate(stages)}
   for column, offset, alpha in (('model', 0.2, 1.0), ('executed', -0.2, 0.55)):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, frontier, readings
+from analysis import estimators, frontier, hosted, readings, test_time
 from analysis.errors import BadInput
 from analysis.fit import Fit, fit
 from analysis.frontier import Quality
@@ -29,11 +29,18 @@ class Reading(NamedTuple):
   heldout: Heldout | None  # the joint law's error on the corner of the study
   heldout_majority: Heldout | None  # the same of the law of majority@k
   missing: tuple[str, ...]  # a line for each law that needs more data
+  deployable: Quality | None = None  # `quality` with every strategy that needs no verdicts
+  strategies: pd.DataFrame = pd.DataFrame()  # test_time.quality; empty without outcomes
+  optimal: test_time.Optimal | None = None  # compute-optimal test time of one cell
+  scorers: pd.DataFrame = pd.DataFrame()  # one row a scorer and bank: how good its scores are
 
 
 def interpret(study: Study) -> Reading:
   """All of it. A law that fails for want of data becomes a line of `missing`, never an error."""
   missing = []
+  if hosted.is_hosted(study):  # no size, no FLOPs: nothing that these laws are about
+    nothing = pd.DataFrame()
+    return Reading(study, None, nothing, None, nothing, nothing, {}, *[None] * 4, missing=())
 
   def attempt(what, function, *args, otherwise=None):
     try:
@@ -67,9 +74,17 @@ def interpret(study: Study) -> Reading:
       corner_majority = attempt(
         'law of majority@k, held out', lambda: heldout_majority(majority_rows(quality))
       )
+  outcomes = test_time.outcomes_of(study)
+  measured, optimal, deployable = pd.DataFrame(), None, quality
+  if not outcomes.empty:
+    measured = test_time.quality(outcomes)
+    optimal = attempt('compute-optimal test time', test_time.optimal, study, outcomes, measured)
+    if quality is not None:
+      deployable = frontier.deployable(quality, outcomes)
   return Reading(
     *(study, quality, losses, loss_fit, coverage, changes, rl_fits),
     *(joint, majority, corner, corner_majority, tuple(missing)),
+    *(deployable, measured, optimal, test_time.scorers(study)),
   )
 
 

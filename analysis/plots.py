@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from analysis import estimators, findings, frontier, readings, style
+from analysis import estimators, findings, frontier, hosted, readings, style
 from analysis.fit import predict, predict_interval
 from analysis.frontier_plots import frontier_figure, ledger_figure, split_figure
 from analysis.interpret import Reading
@@ -12,14 +12,17 @@ from analysis.joint import predict_pass_at_k
 from analysis.laws import coverage
 from analysis.readings import PARENT
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
+from analysis.test_time_plots import compute_optimal_figure, strategies_figure
 
 SOLID = {'marker': 'o', 'markeredgecolor': 'white', 'markeredgewidth': 0.8}
 
 
 def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]:
   """Every figure that the study has data for, in the order of the report."""
+  if hosted.is_hosted(reading.study):
+    return [hosted.figure(reading.study)]
   drawings = [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
-  drawings += [rl_figure(reading)]
+  drawings += [strategies_figure(reading), compute_optimal_figure(reading), rl_figure(reading)]
   drawings += [joint_figure(reading), frontier_figure(reading, queries)]
   drawings += [split_figure(reading, queries), ledger_figure(reading)]
   return [drawing for drawing in drawings if drawing is not None]

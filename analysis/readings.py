@@ -129,6 +129,12 @@ def ledger_totals(study: Study) -> pd.DataFrame:
   return totals[totals['model'] + totals['executed'] > 0].reset_index(drop=True)
 
 
+def in_order(kinds) -> list[str]:
+  """Kinds of stages in the order in which a study has them; those of test time last."""
+  first = ['pretrain', 'sft', 'rl', 'sample', 'rollouts', 'preference', 'score', 'search']
+  return [k for k in first if k in set(kinds)] + sorted(set(kinds) - set(first))
+
+
 def group_name(row, many_pretraining: bool = False) -> str:
   """'150k' or, where a study has several pretraining budgets, '150k, 2M pretrained'."""
   from analysis.style import human

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import findings, plots, tables
+from analysis import findings, hosted, plots, tables
 from analysis.errors import BadInput
 from analysis.interpret import Reading, interpret
 from analysis.joint import TERMS_RULE
@@ -34,6 +34,13 @@ DEFINITIONS = {
   'beyond the trunk and the bank they may share: their difference is better known than two '
   'separate intervals say. Differences and joint laws therefore resample a problem in all cells '
   'at once.',
+  'strategy': 'how k samples make one answer. A vote weighs each by its score (weighted) or all '
+  'equally (majority); best of takes the sample of the highest score; prm puts the scores of the '
+  'steps of a response together by their last, least, product or mean. Values are exact over all '
+  'subsets of k, but for weighted votes at larger k, which are Monte Carlo.',
+  'compute-optimal': 'a strategy and k for each bin of difficulty. Difficulty is estimated from '
+  'one half of the samples of each problem, values from the other; strategies are chosen on half '
+  'of the problems and scored on the rest. With one set for both it would look better than it is.',
   'model FLOPs': 'what the mathematics needs, with attention at real lengths; the x-axis. '
   'Executed FLOPs: what the program did, with padding and recomputation.',
   'parameters': 'are counted without embeddings, unless said otherwise.',
@@ -43,6 +50,11 @@ DEFINITIONS = {
   'not identified': 'the 95 % interval of a parameter reaches its bound or spans a factor above '
   '1000: these data do not determine it.',
 }
+SCORERS = (
+  'AUC: the chance that a right response has a higher score than a wrong one; within problems: of '
+  'the same problem, which is what re-ranking needs. Calibration error: how far the share of right '
+  'responses is from the score, on average over bins. ±: 95 %, over problems.'
+)
 CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -111,9 +123,18 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
     body.append(_list(reading.missing, 'ul', 'quiet'))
   body.append('<h2>Figures</h2>')
   body += [drawing._repr_html_() for drawing in plots.all_figures(reading, queries)]
-  body += ['<h2>Laws</h2>', *_laws(reading)]
+  if hosted.is_hosted(study):
+    body += ['<h2>Strategies</h2>', _table(hosted.table(study))]
+  else:
+    body += ['<h2>Laws</h2>', *_laws(reading)]
+  if not reading.scorers.empty:
+    body += ['<h2>Scorers</h2>', f'<p class="quiet">{SCORERS}</p>', _table(_scorers(reading))]
   body += ['<h2>Stages</h2>', f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']
-  body += ['<h2>Ledger</h2>', _table(_ledger_table(study))]
+  if hosted.is_hosted(study):
+    total = pd.DataFrame(hosted.account(study).items(), columns=['', 'total'])
+    body += ['<h2>Account</h2>', _table(total.assign(total=[f'{v:,.6g}' for v in total['total']]))]
+  else:
+    body += ['<h2>Ledger</h2>', _table(_ledger_table(study))]
   body += ['<h2>Environment</h2>', _table(_environment(study), header=False)]
   terms = ''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in DEFINITIONS.items())
   body += ['<h2>Definitions</h2>', f'<dl>{terms}</dl>']
@@ -239,6 +260,23 @@ def _coverage_table(coverage):
     if column in coverage:
       out[title] = ['' if np.isnan(v) else percent(v) for v in coverage[column]]
   return out
+
+
+def _scorers(reading):
+  """How good each scorer's scores are, on problems it did not learn from."""
+  table = reading.scorers
+  rows = {'objective': table['objective'], 'scorer': table['size'], 'responses of': table['model']}
+  rows |= {'seed': table['seed'], 'problems': table['problems'].astype(int)}
+  titles = {'auc': 'AUC', 'auc_within': 'AUC within problems'}
+  titles |= {'verdict_accuracy': 'accuracy at 0.5', 'calibration_error': 'calibration error'}
+  for metric, title in titles.items():
+    if metric in table:
+      errors = table.get(f'{metric}_stderr', table[metric] * np.nan)
+      rows[title] = [
+        f'{value:.3f}' + (f' ± {1.96 * error:.3f}' if np.isfinite(error) else '')
+        for value, error in zip(table[metric].astype(float), errors.astype(float))
+      ]
+  return pd.DataFrame(rows)
 
 
 def _ledger_table(study):

@@ -18,6 +18,11 @@ STAGE_COLOURS = {  # Okabe and Ito's, told apart by all kinds of colour vision
   'sampling': '#009e73',
   'sample': '#009e73',
 }
+STRATEGY_NAMES = {  # the rest say themselves
+  'oracle': 'oracle: pass@k',
+  'majority': 'majority vote',
+  'logprob': 'best by log-prob',
+}
 STAGE_NAMES = {'pretrain': 'pretraining', 'sft': 'SFT', 'rl': 'RL'}  # the rest are words
 KIND_COLOURS = {
   'forward': '#0072b2',
@@ -114,6 +119,12 @@ def flops(value: float) -> str:
 def stage_name(stage: str) -> str:
   """'sft' -> 'SFT', for sentences and legends."""
   return STAGE_NAMES.get(stage, stage)
+
+
+def strategy_name(strategy: str, scorer: str = '') -> str:
+  """'best_of_outcome', '75k' -> 'best of outcome (75k)'; 'majority' -> 'majority vote'."""
+  name = STRATEGY_NAMES.get(strategy, strategy.replace('_', ' '))
+  return f'{name} ({scorer})' if scorer else name
 
 
 def counted(number: int, noun: str) -> str:

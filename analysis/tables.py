@@ -4,6 +4,7 @@ A study that was interrupted loads what it has: stages without a result are skip
 """
 
 import difflib
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ class Study(NamedTuple):
   ledger: pd.DataFrame  # one row a stage x kind of FLOPs: model, executed
   plan: dict  # studies/<name>.json
   outcomes: dict  # stage id -> its done.json; absent where the stage has not ended
+  workdir: Path
 
 
 def plans(workdir, study: str | None = None) -> dict[str, dict]:
@@ -66,8 +68,8 @@ def load(workdir, study: str | None = None) -> pd.DataFrame:
   """
   tables = []
   for name, plan in plans(workdir, study).items():
-    for path in _stage_files(workdir, plan, 'records.parquet'):
-      tables.append(_parquet(path).assign(study=name))
+    for path in stage_files(workdir, plan, 'records.parquet'):
+      tables.append(parquet(path).assign(study=name))
   if not tables:
     stopped = _not_finite(workdir, plans(workdir, study).values())
     if stopped:
@@ -84,16 +86,59 @@ def load(workdir, study: str | None = None) -> pd.DataFrame:
 
 
 def load_bank(workdir, columns: list[str] | None = None, study: str | None = None) -> pd.DataFrame:
-  """Rows of the rollout banks, one a sample, each bank once; `columns` reads only those."""
-  tables, seen = [], set()
-  for plan in plans(workdir, study).values():
-    for path in _stage_files(workdir, plan, 'bank/*.parquet'):
-      if path not in seen:
-        tables.append(_parquet(path, columns))
-        seen.add(path)
+  """Rows of the rollout banks, one a sample; `columns` reads only those.
+
+  Of each measured sample stage what it asked for: its first n samples of its first problems.
+  Stages may share a bank; `stage` is the id of the one whose rows they are. A bank that was not
+  measured, as those that reward models learn from, is read by `stage_bank`.
+  """
+  tables = [_rows(folder, stage, columns) for stage, folder in _banks(workdir, study).items()]
+  for plan in plans(workdir, study).values():  # of a model behind an API: all that it was asked
+    tables += [parquet(path, columns) for path in stage_files(workdir, plan, 'bank/*.parquet')]
   if not tables:
     raise BadInput(f'{Path(workdir)}: holds no rollout bank; add a sample stage to the study')
   return pd.concat(tables, ignore_index=True)
+
+
+def bank_folder(workdir, stage: dict) -> Path:
+  """Where the bank of a sample stage (its stage.json) is: as scaling.bank.folder_of."""
+  kept = {k: v for k, v in stage['recipe'].items() if k not in ('n', 'problems', 'measure')}
+  text = json.dumps({'parent': stage['parent'], 'recipe': kept}, sort_keys=True)
+  return Path(workdir) / 'banks' / hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _banks(workdir, study=None) -> dict[str, Path]:
+  """Stage id -> the folder of its bank, of the measured sample stages that have begun one."""
+  found = {}
+  for plan in plans(workdir, study).values():
+    for path in stage_files(workdir, plan, 'stage.json'):
+      stage = _json(path)
+      if stage['kind'] != 'sample' or not stage['recipe'].get('measure', True):
+        continue
+      folder = bank_folder(workdir, stage)
+      if any(folder.glob('shard-*.parquet')):
+        found[stage['id']] = folder
+  return found
+
+
+def stage_bank(workdir, stage_id: str, columns=None) -> pd.DataFrame:
+  """The rows that a sample stage asked for, in the order of its pool."""
+  stage = _json(Path(workdir) / 'stages' / stage_id / 'stage.json')
+  return _rows(bank_folder(workdir, stage), stage_id, columns)
+
+
+def _rows(folder: Path, stage_id: str, columns) -> pd.DataFrame:
+  recipe = _json(folder.parents[1] / 'stages' / stage_id / 'stage.json')['recipe']
+  needed = None if columns is None else list(dict.fromkeys([*columns, 'place', 'sample']))
+  parts = []
+  for path in sorted(folder.glob('shard-*.parquet')):
+    part = parquet(path, needed)
+    asked = (part['sample'] < recipe['n']) & (part['place'] < recipe['problems'])
+    parts.append(part[asked])
+  table = pd.concat(parts).sort_values(['place', 'sample'], ignore_index=True)
+  if 'stage' in table:
+    table['stage'] = stage_id
+  return table if columns is None else table[list(columns)]
 
 
 def counts(workdir, study: str | None = None) -> pd.DataFrame:
@@ -106,8 +151,11 @@ def load_votes(workdir, study: str | None = None) -> pd.DataFrame:
 
   `answer` is null where a sample gave no answer: an abstention in a vote.
   """
-  bank = load_bank(workdir, ['stage', 'problem', 'answer', 'correct'], study)
   keys = ['stage', 'problem', 'answer', 'correct']
+  banks = _banks(workdir, study)
+  if not banks:
+    raise BadInput(f'{Path(workdir)}: holds no rollout bank; add a sample stage to the study')
+  bank = pd.concat([_rows(folder, stage, keys) for stage, folder in banks.items()])
   votes = bank.groupby(keys, dropna=False, observed=True).size().rename('count').reset_index()
   return votes.rename(columns={'stage': 'bank'})
 
@@ -120,7 +168,7 @@ def curves(workdir, study: str | None = None) -> pd.DataFrame:
       path = Path(workdir) / 'stages' / stage['id'] / 'metrics.parquet'
       if path.exists():
         about = {'stage': stage['id'], 'kind': stage['kind'], 'label': stage['label']}
-        tables.append(_parquet(path).assign(**about, seed=stage.get('seed')))
+        tables.append(parquet(path).assign(**about, seed=stage.get('seed')))
   return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -128,9 +176,9 @@ def read(workdir, study: str | None = None) -> Study:
   """A study's tables; the newest of the workdir where none is named."""
   name, plan = list(plans(workdir, study).items())[-1]
   records = load(workdir, name)
-  has_bank = bool(_stage_files(workdir, plan, 'bank/*.parquet'))
+  has_bank = bool(_banks(workdir, name))
   votes = load_votes(workdir, name) if has_bank else pd.DataFrame()
-  outcomes = {path.parent.name: _json(path) for path in _stage_files(workdir, plan, 'done.json')}
+  outcomes = {path.parent.name: _json(path) for path in stage_files(workdir, plan, 'done.json')}
   return Study(
     name=name,
     records=records,
@@ -140,6 +188,7 @@ def read(workdir, study: str | None = None) -> Study:
     ledger=_ledger(plan, outcomes),
     plan=plan,
     outcomes=outcomes,
+    workdir=Path(workdir),
   )
 
 
@@ -147,7 +196,7 @@ def _counts(votes, records):
   correct = votes['count'].where(votes['correct'], 0)
   tallies = votes.assign(c=correct).groupby(['bank', 'problem'], as_index=False, observed=True)
   tallies = tallies.agg(c=('c', 'sum'), n=('count', 'sum'))
-  drawn = records[(records['metric'] == 'accuracy') & (records['k'] > 0)]
+  drawn = records[(records['metric'] == 'accuracy') & (records['strategy'] == 'oracle')]
   cells = drawn.sort_values('k').drop_duplicates('bank')
   cells = cells.assign(sample_decode_flops=cells['query_decode_flops'] / cells['k'])
   columns = [c for c in CELL + ABOUT if c in cells]
@@ -168,7 +217,7 @@ def _not_finite(workdir, found) -> str:
   """The labels of stages that ended non-finite, the first three of them."""
   labels = []
   for plan in found:
-    ended = {path.parent.name: _json(path) for path in _stage_files(workdir, plan, 'done.json')}
+    ended = {path.parent.name: _json(path) for path in stage_files(workdir, plan, 'done.json')}
     for stage in plan['stages']:
       if ended.get(stage['id'], {}).get('outcome') == 'non-finite':
         labels.append(repr(str(stage.get('label') or stage['id'])))
@@ -176,7 +225,8 @@ def _not_finite(workdir, found) -> str:
   return ', '.join(labels[:3]) + (f' and {len(labels) - 3} more' if len(labels) > 3 else '')
 
 
-def _stage_files(workdir, plan, pattern) -> list[Path]:
+def stage_files(workdir, plan, pattern) -> list[Path]:
+  """The files that a plan's stages have by this pattern."""
   stages = [Path(workdir) / 'stages' / stage['id'] for stage in plan['stages']]
   return [path for stage in stages for path in sorted(stage.glob(pattern))]
 
@@ -190,7 +240,8 @@ def _json(path: Path) -> dict:
     ) from None
 
 
-def _parquet(path: Path, columns=None) -> pd.DataFrame:
+def parquet(path: Path, columns=None) -> pd.DataFrame:
+  """The table of a file of a workdir. BadInput where it is not readable."""
   try:
     return pd.read_parquet(path, columns=columns)
   except (OSError, ValueError) as error:

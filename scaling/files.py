@@ -3,6 +3,7 @@
 In a run of several processes the first alone writes; for the others these functions do nothing.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,14 @@ PARTIAL = '.partial'  # ends the name of a file that is being written
 
 def _scratch(path: Path) -> Path:
   return path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL}')
+
+
+@contextlib.contextmanager
+def replacing(path: Path):
+  """A path to write a file at, which takes the place of `path` where the block ends well."""
+  scratch = _scratch(path)
+  yield scratch
+  os.replace(scratch, path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,10 +30,13 @@ COLUMNS = {
   'rl_samples': 'responses drawn during RL',
   'trunk': 'id of the SFT trunk: points that share one are correlated',
   'bank': 'id of the rollout bank, or empty',
-  'strategy': 'none, oracle (pass@k) or majority (majority@k)',
+  'strategy': 'none, or how k samples make an answer: analysis.strategies, scaling.search',
+  'scorer': 'id of the stage whose scores the strategy uses, or empty',
   'k': 'samples of a query; 0 where none are drawn',
   'temperature': 'of sampling',
-  'metric': 'loss (nats a response token), accuracy, parse_rate, truncation_rate, response_length',
+  'metric': 'loss (nats a response token), accuracy, parse_rate, truncation_rate, response_length; '
+  'of the scores of a reward model auc, auc_within (a problem), verdict_accuracy, '
+  'calibration_error',
   'value': 'the measurement',
   'stderr': 'its standard error over problems',
   'problems': 'problems measured on',
@@ -45,6 +48,10 @@ COLUMNS = {
   'executed_flops': 'FLOPs of the three together as executed, padding and idle rows counted',
   'query_prefill_flops': 'model FLOPs of one query: its prompt, once',
   'query_decode_flops': '… and its k responses',
+  'query_scorer_flops': '… and the scorer over them',
+  'query_prefill_tokens': 'of a hosted model: input tokens of one query, its judge counted',
+  'query_decode_tokens': '… and output tokens',
+  'query_money': '… and what they cost by the prices given',
   'seconds': 'wall time of the training stages on the path',
   'device': 'kind of device',
   'git_commit': 'of the code',
@@ -53,8 +60,9 @@ COLUMNS = {
 
 EMPTY = dict(
   pretrain_tokens=0, sft_tokens=0, sft_unique_tokens=0, rl_algorithm='none', rl_updates=0,
-  rl_samples=0, trunk='', bank='', strategy='none', k=0, temperature=1.0, stderr=None, problems=0,
-  samples=0, query_prefill_flops=0.0, query_decode_flops=0.0,
+  rl_samples=0, trunk='', bank='', strategy='none', scorer='', k=0, temperature=1.0, stderr=None,
+  problems=0, samples=0, query_prefill_flops=0.0, query_decode_flops=0.0, query_scorer_flops=0.0,
+  query_prefill_tokens=None, query_decode_tokens=None, query_money=None,
 )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def _compare(tree, one, many):
         np.testing.assert_allclose(curves[0]['loss'], curves[1]['loss'], **close)
         np.testing.assert_allclose(curves[0]['grad_norm'], curves[1]['grad_norm'], rtol=0.01)
     else:
-      banks = [bank.read(stages.folder(w, stage.id) / 'bank') for w in (one, many)]
+      banks = [bank.of_stage(w, stage.id) for w in (one, many)]
       assert list(banks[0]['problem']) == list(banks[1]['problem'])
       same = [np.array_equal(x, y) for x, y in zip(banks[0]['tokens'], banks[1]['tokens'])]
       assert np.mean(same) > 0.9  # draws may part at ties

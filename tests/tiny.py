@@ -17,4 +17,5 @@ def get_config(arg: str = ''):
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (2, 3), ('25k',), (2048,)
   c.rl.prompts, c.rl.group, c.rl.minibatches, c.rl.temperature = 4, 4, 2, 0.7
   c.sample.n, c.sample.block_prompts, c.sample.block_samples = 8, 2, 4
+  c.sample.block_rows = 3
   return c

@@ -1,9 +1,14 @@
-"""Stage `sample`: the rollout bank of one model on the fixed test problems, and its measures."""
+"""Stage `sample`: the rollout bank of one model on problems of a pool, and its measures.
+
+The bank is kept in workdir/banks (`scaling.bank`), where stages of the same model and recipe share
+it: this one draws what it asks for and what is not there. With recipe['measure'] it writes
+outcomes.parquet, of the strategies that need no scorer (`analysis.strategies`), and its records.
+"""
 
 import numpy as np
 
-from analysis import estimators
-from scaling import bank, compute, processes, records, sample_step, sharding
+from analysis import estimators, strategies
+from scaling import bank, compute, files, processes, records, sample_step, sharding, stops
 from scaling.data import batches
 from scaling.stages import stage as stages
 
@@ -13,94 +18,96 @@ def prompt_width(data: batches.Data) -> int:
   return -(-data.max_prompt_tokens // 8) * 8
 
 
-def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, lengths_PxS) -> dict:
-  """The ledger of one block of sampling, by the lengths of its prompts and responses."""
-  steps = int(lengths_PxS.max()) - 1
+def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, drawn: sample_step.Samples) -> dict:
+  """The ledger of one block of sampling, by its prompts' lengths [P] and what was drawn."""
+  slots = sample_step.windows(shape)
   return compute.generate(
-    cfg, prompt_lengths, lengths_PxS, shape.prompt_tokens, shape.response_tokens, steps
+    cfg, prompt_lengths, drawn.lengths, shape.prompt_tokens, slots, drawn.steps, shape.rows
   )
 
 
+def default_ks(n: int) -> list[int]:
+  """1, 2, 4, … up to n / 4: beyond, subsets of one bank overlap too much."""
+  return [2**i for i in range(n.bit_length()) if 2**i <= max(n // 4, 1)]
+
+
+def blocks_of(there, problems: int, n: int, prompts: int, samples: int) -> list:
+  """[(places, first sample)] to draw: what is missing of problems x n, `prompts` of them at a time.
+
+  there: [place, first sample] of what the bank has; a block has `samples` samples of a problem.
+  """
+  have = {tuple(cell) for cell in there}
+  blocks = []
+  for s in range(0, n, samples):
+    lost = [p for p in range(problems) if (p, s) not in have]
+    blocks += [(lost[i : i + prompts], s) for i in range(0, len(lost), prompts)]
+  return sorted(blocks, key=lambda block: (block[0][0], block[1]))
+
+
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
-  """Draws the blocks of the bank that are not there yet, then writes its records."""
+  """Draws the blocks of the bank that are not there yet, then measures."""
   recipe = stage.recipe
   cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, setting.mesh)
   folder, data = stages.load_data(setting.workdir, recipe)
-  problems = batches.problems(folder, 'test')[: recipe['problems']]
-  where = stages.folder(setting.workdir, stage.id) / 'bank'
+  problems = batches.problems(folder, recipe['pool'])[: recipe['problems']]
   P, S = recipe['block_prompts'], recipe['block_samples']
   sharding.check_rows(setting.mesh, P, 'config.sample.block_prompts')
-  shape = sample_step.SampleShape(P, S, prompt_width(data), recipe['response_tokens'])
-  params, key = None, stages.key(recipe['seed'], 'evaluation')
-  blocks = [(p, s) for p in range(0, len(problems), P) for s in range(0, recipe['n'], S)]
-  drawn_before = lambda: [i for i, b in enumerate(blocks) if bank.shard_path(where, *b).exists()]
-  there = processes.once(drawn_before)
-  ledger, seconds = compute.empty(), stages.stopwatch({'seconds': 0.0})
-  for index, (p, s) in enumerate(blocks):
-    part = problems[p : p + P]
-    prompts, lengths, hashes = batches.encode_prompts(part, data.vocab, shape.prompt_tokens)
-    if index not in there:
-      if params is None:
-        params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
-        sample = sample_step.make_sampler(cfg, shape, data.vocab.stop, setting.mesh, how)
-      asked = sharding.spread(sharding.rows(setting.mesh), (prompts, lengths, hashes))
-      drawn = processes.gather(sample(params, *asked, key, 0, s, recipe['temperature']))
-      if not np.isfinite(drawn.logprobs).all():
-        raise stages.NonFinite(f'block {index + 1}: log-probs', ledger)
-      table = bank.rows(stage.id, cfg, part, data.vocab, drawn, s, recipe['temperature'])
-      bank.write(where, p, s, table)
-    else:
-      table = bank.read_shard(where, p, s, columns=['length'])
-    ledger = compute.add(
-      ledger, cost(cfg, shape, lengths, table['length'].to_numpy().reshape(P, S))
+  shape = sample_step.SampleShape(
+    P, S, recipe['block_rows'], prompt_width(data), recipe['response_tokens']
+  )
+  truncation = sample_step.Truncation(recipe['top_k'], recipe['top_p'], recipe['min_p'])
+  ends = stops.table(data.vocab, [data.vocab.stop], recipe['stop'])
+  where = bank.folder_of(setting.workdir, stage.parent, recipe)
+  about = bank.identity(stage.parent, recipe)
+  there = processes.once(lambda: bank.prepare(where, about))
+  blocks = blocks_of(there, len(problems), recipe['n'], P, S)
+  seconds, key = stages.stopwatch({'seconds': 0.0}), stages.key(recipe['seed'], 'evaluation')
+  if blocks:
+    params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
+    sample = sample_step.make_sampler(cfg, shape, setting.mesh, how, truncation)
+  for index, (places, s) in enumerate(blocks):
+    part = [problems[p] for p in places]
+    padded = part + part[-1:] * (P - len(part))  # a block has one shape
+    prompts, lengths, hashes = batches.encode_prompts(padded, data.vocab, shape.prompt_tokens)
+    asked = sharding.spread(sharding.rows(setting.mesh), (prompts, lengths, hashes))
+    limits = sample_step.no_limits(shape)
+    drawn = processes.gather(sample(params, *asked, key, 0, s, recipe['temperature'], ends, limits))
+    if not np.isfinite(drawn.logprobs).all():
+      raise stages.NonFinite(f'block {index + 1}: log-probs', bank.spent(where, stage.id))
+    table = bank.rows(
+      stage.id, cfg, part, data.vocab, drawn, s, recipe['temperature'], recipe['stop'], places
     )
+    bank.write(where, table, cost(cfg, shape, lengths, drawn)['executed'])
     setting.progress((index + 1) / len(blocks), f'block {index + 1} of {len(blocks)}')
     if processes.preempted():
       raise processes.Preempted
 
   cell, path = stages.path_of(setting, stage)
-  if processes.first():  # whose bank it is
-    rows = measure(stage, cfg, bank.read(where), cell, path, setting.environment)
-    records.write(setting.workdir, stage.id, rows)
+  if processes.first():  # the bank is its own to read
+    if recipe['measure']:
+      table = bank.of_stage(setting.workdir, stage.id)
+      outcomes = strategies.bank_outcomes(table, default_ks(recipe['n']), stage.id)
+      files.write_table(stages.folder(setting.workdir, stage.id) / 'outcomes.parquet', outcomes)
+      rows = measure(stage, table, outcomes, cell, path, setting.environment)
+      records.write(setting.workdir, stage.id, rows)
+  ledger = processes.once(lambda: bank.spent(where, stage.id))
   stages.finish(setting, stage, cell, path, {'ledger': ledger, 'seconds': seconds()})
 
 
-def measure(stage, cfg, table, cell: dict, path: dict, environment: dict) -> list[dict]:
-  """Records of a bank: pass@k and majority@k at k = 1, 2, 4, … n / 4, and how responses look."""
-  by_problem = [group for _, group in table.groupby('problem', sort=False)]
-  P, n = len(by_problem), len(by_problem[0])
-  prompt, response = table['prompt_tokens'].mean(), table['length'].mean()
-
-  def record(metric, per_problem, strategy='none', k=0):
-    value, stderr = estimators.mean_and_stderr(np.asarray(per_problem, np.float64))
-    prefill, decode = compute.query(cfg, prompt, response, k) if k else (0.0, 0.0)
-    return records.row(
-      stage, cell, path, environment,
-      metric=metric, value=float(value), stderr=float(stderr), problems=P, samples=n, bank=stage.id,
-      strategy=strategy, k=k, temperature=stage.recipe['temperature'],
-      query_prefill_flops=prefill, query_decode_flops=decode,
-    )  # fmt: skip
-
-  ks = [2**i for i in range(n.bit_length()) if 2**i <= max(n // 4, 1)]
-  correct = np.array([group['correct'].sum() for group in by_problem])
-  rows = [record('accuracy', estimators.pass_at_k(n, correct, k), 'oracle', k) for k in ks]
-  votes = [group.groupby('answer')['correct'].agg(['size', 'max']) for group in by_problem]
-  for k in ks:
-    rows.append(
-      record(
-        'accuracy',
-        [
-          estimators.majority_at_k(
-            v['size'].to_numpy(), v['max'].to_numpy(bool), k, abstained=n - int(v['size'].sum())
-          )
-          for v in votes
-        ],
-        'majority',
-        k,
-      )
-    )
-  means = lambda values: values.groupby(table['problem'], sort=False).mean()
-  rows.append(record('parse_rate', means(table['answer'].notna())))
-  rows.append(record('truncation_rate', means(~table['stopped'])))
-  rows.append(record('response_length', means(table['length'])))
+def measure(stage, table, outcomes, cell: dict, path: dict, environment: dict) -> list[dict]:
+  """Records of a bank: the accuracy of each strategy at each k, and how responses look."""
+  common = dict(samples=stage.recipe['n'], bank=stage.id, temperature=stage.recipe['temperature'])
+  rows = [
+    records.row(stage, cell, path, environment, metric='accuracy', **found, **common)
+    for found in strategies.summary(outcomes)
+  ]
+  for metric, values in (
+    ('parse_rate', table['answer'].notna()),
+    ('truncation_rate', ~table['stopped']),
+    ('response_length', table['length']),
+  ):
+    by_problem = values.groupby(table['problem'], sort=False).mean()
+    value, stderr = estimators.mean_and_stderr(by_problem.to_numpy(np.float64))
+    found = dict(metric=metric, value=float(value), stderr=float(stderr), problems=len(by_problem))
+    rows.append(records.row(stage, cell, path, environment, **found, **common))
   return rows

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis import frontier, strategies, tables
+
 SIZES = {'25k': 25_000, '75k': 75_000, '150k': 150_000}
 KINDS = ('forward', 'backward', 'prefill', 'decode', 'reference', 'reward_model', 'verifier')
 
@@ -205,6 +207,7 @@ def _sample(w, parent, cell):
   bank = pd.DataFrame(
     {
       'problem': ids,
+      'place': np.repeat(np.arange(t.problems), n),
       'prompt': '1 + 2 =',
       'sample': np.tile(np.arange(n), t.problems),
       'response': ['#' + (a or '') for a in answer],
@@ -218,7 +221,7 @@ def _sample(w, parent, cell):
       'reward': correct.ravel().astype(np.float32),
       'temperature': 1.0,
       'prompt_tokens': 12,
-      'prefill_flops': 2.0 * params * 12 / n,
+      'prefill_flops': 2.0 * params * 12,
       'decode_flops': 2.0 * params * length,
     }
   )
@@ -240,10 +243,69 @@ def _sample(w, parent, cell):
   for row in rows:
     row['bank'] = number
   flops = {'prefill': 2.0 * params * 12 * t.problems, 'decode': 2.0 * params * float(length.sum())}
-  sid = w.stage(
-    'sample', parent, label, cell['seed'], {'preset': key[0], 'samples': n}, flops, rows
-  )
-  folder = w.workdir / 'stages' / sid / 'bank'
-  folder.mkdir()
+  recipe = {'preset': key[0], 'n': n, 'problems': t.problems, 'measure': True}
+  sid = w.stage('sample', parent, label, cell['seed'], recipe, flops, rows)
+  folder = tables.bank_folder(w.workdir, w.stages[-1])
+  folder.mkdir(parents=True)
   bank.insert(0, 'stage', sid)
-  bank.to_parquet(folder / 'shard-00000.parquet')
+  bank.to_parquet(folder / 'shard-p00000-s00000.parquet')
+
+
+def add_strategies(workdir, name='synthetic', skill=1.2) -> Path:
+  """Adds to a workdir what stages of test time leave: outcomes, a scorer's scores, a search.
+
+  A right response scores `skill` higher than a wrong one, in standard deviations of the logit.
+  """
+  workdir = Path(workdir)
+  path = workdir / 'studies' / f'{name}.json'
+  plan, rng = json.loads(path.read_text()), np.random.default_rng(9)
+  banks = [s for s in plan['stages'] if s['kind'] == 'sample']
+  for number, stage in enumerate(banks):
+    folder = workdir / 'stages' / stage['id']
+    rows, cell = (
+      tables.stage_bank(workdir, stage['id']),
+      pd.read_parquet(folder / 'records.parquet'),
+    )
+    ks = frontier.default_ks(stage['recipe']['n'])
+    outcomes = strategies.bank_outcomes(rows, ks, stage['id'])
+    outcomes.to_parquet(folder / 'outcomes.parquet')
+    ids = {kind: f'{kind}-{number:010x}' for kind in ('preference', 'score', 'search')}
+    logit = rng.normal(skill * rows['correct'], 1)
+    scores = rows[['problem', 'sample']].assign(
+      score=1 / (1 + np.exp(-logit)), flops=rows['decode_flops'] / 2, prompt_flops=10.0
+    )
+    scored = strategies.scorer_outcomes(
+      rows, scores, ks, ids['score'], ids['preference'], 'outcome'
+    )
+    beam = outcomes[outcomes['strategy'] == 'oracle'].assign(
+      stage=ids['search'], strategy='beam', scorer=ids['preference']
+    )
+    beam['value'] = rng.uniform(size=len(beam)) < beam['value'] * 0.5
+    beam = beam.astype({'value': float})
+    beam['scorer_flops'] = beam['decode_flops'] / 2
+    about = cell.iloc[0].to_dict() | {
+      'strategy': 'none',
+      'k': 0,
+      'bank': stage['id'],
+      'stderr': 0.01,
+    }
+    about |= {'scorer': ids['preference'], 'kind': 'score', 'stage': ids['score']}
+    quality = [about | {'metric': m, 'value': 0.8} for m in ('auc', 'verdict_accuracy')]
+    for kind, parent, recipe, table, records in (
+      ('preference', stage['parent'], {'objective': 'outcome', 'preset': '25k'}, None, None),
+      ('score', stage['id'], {'scorer': ids['preference']}, scored, quality),
+      ('search', stage['parent'], {}, beam, [about | {'kind': 'search', 'stage': ids['search']}]),
+    ):
+      where = workdir / 'stages' / ids[kind]
+      where.mkdir()
+      entry = {'id': ids[kind], 'kind': kind, 'parent': parent, 'label': kind, 'recipe': recipe}
+      (where / 'stage.json').write_text(json.dumps(entry))
+      ledger = {'model': {'reward_model': 1e9}, 'executed': {'reward_model': 2e9}}
+      (where / 'done.json').write_text(json.dumps({'outcome': 'ok', 'ledger': ledger}))
+      plan['stages'].append(entry | {'seed': stage['seed']})
+      if table is not None:
+        table.to_parquet(where / 'outcomes.parquet')
+        pd.DataFrame(records).to_parquet(where / 'records.parquet')
+    scores.to_parquet(workdir / 'stages' / ids['score'] / 'scores.parquet')
+  path.write_text(json.dumps(plan))
+  return workdir

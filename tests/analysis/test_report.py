@@ -121,6 +121,74 @@ def test_small_studies_get_what_they_have(tmp_path, truth, options, figures, mis
   assert missing in text and said
 
 
+@pytest.fixture(scope='module')
+def test_time_study(tmp_path_factory):
+  """A study with scorers and searches: (its reading, the page of its report, its findings)."""
+  truth = SMALL._replace(sizes=('150k',), budgets=(4e5, 1.6e6), rl_gain={}, samples=32)
+  folder = synthetic.write(tmp_path_factory.mktemp('ttc') / 'w', truth)
+  synthetic.add_strategies(folder, skill=2.5)
+  reading = interpret(tables.read(folder))
+  return reading, *report.render(reading)
+
+
+def test_strategies_are_drawn_and_compared(test_time_study):
+  reading, text, said = test_time_study
+  figures = set(re.findall(r'<figure id="(\w+)"', text))
+  assert {'strategies', 'compute_optimal', 'frontier'} <= figures
+  line = next(line for line in said if line.startswith('Test time, 150k'))
+  assert 'best of outcome (25k), k = ' in line and 'need no verdict' in line
+  assert 'of 5 strategies' in line and 'majority vote, k = ' in line
+  optimal = next(line for line in said if line.startswith('Compute-optimal'))
+  row = reading.optimal.table.iloc[-1]
+  assert f'solves {style.percent(row["quality"])}' in optimal
+  assert f'{style.points(row["gain_majority"])} over majority vote' in optimal
+  assert 'Scorers</h2>' in text and 'accuracy at 0.5' in text and '0.800 ± 0.020' in text
+  assert 'reward model' in text and '<td>score</td>' in text  # in the ledger
+
+
+def test_the_frontier_takes_any_strategy_but_the_oracle(test_time_study):
+  reading, _, _ = test_time_study
+  splits = reading.deployable.splits
+  assert set(splits['strategy']) == {
+    'majority', 'logprob', 'best_of_outcome', 'weighted_outcome', 'beam'
+  }  # fmt: skip
+  assert set(reading.quality.splits['strategy']) == {'majority'}
+  best = splits[splits['strategy'] == 'best_of_outcome']
+  votes = splits[splits['strategy'] == 'majority']
+  keys = [*frontier.SPLIT]
+  both = best.merge(votes, on=keys, suffixes=('', '_vote'))
+  assert len(both) == len(best) > 0 and (both['query_flops'] > both['query_flops_vote']).all()
+  assert (both['sft_flops'] == both['sft_flops_vote']).all()
+  i = best.index[-1]
+  rows = reading.strategies
+  cell = rows[(rows['strategy'] == 'best_of_outcome') & (rows['k'] == splits.loc[i, 'k'])]
+  cell = cell[(cell[keys[:4]] == splits.loc[i, keys[:4]]).all(axis=1)].iloc[0]
+  assert reading.deployable.majority[i].mean() == pytest.approx(cell['value'])
+  assert splits.loc[i, 'query_flops'] == pytest.approx(cell['flops'])
+  drawn = frontier_plots.frontier_figure(reading)
+  assert 'What training a scorer took is not in the totals' in drawn.caption
+  assert 'outcome (25k) with k = ' in drawn.caption or 'beam (25k) with k = ' in drawn.caption
+
+
+def test_a_strategy_that_is_no_better_is_not_called_so(test_time_study):
+  """Majority best: the others are named beside it; equal intervals are said to overlap."""
+  reading, _, _ = test_time_study
+  table = reading.strategies.copy()
+  votes = table['strategy'] == 'majority'
+  table.loc[votes, 'value'] = 0.98 + 1e-3 * table['k']
+  said = findings.strategies(reading._replace(strategies=table))
+  assert all('majority vote, k = ' in line and 'the best of the others is' in line for line in said)
+  table = reading.strategies.copy()
+  table['low'], table['high'] = 0.0, 1.0
+  said = findings.strategies(reading._replace(strategies=table))
+  assert said and all('the intervals overlap' in line for line in said)
+  row = reading.optimal.table.copy()
+  for name in ('best_of_n', 'majority', 'uniform'):
+    row[f'gain_{name}'], row[f'gain_{name}_low'], row[f'gain_{name}_high'] = -0.1, -0.2, -0.05
+  optimal = reading.optimal._replace(table=row)
+  assert ': a loss)' in findings.compute_optimal(reading._replace(optimal=optimal))[0]
+
+
 def test_interrupted_study_says_so(workdir, tmp_path):
   partial = tmp_path / 'w'
   shutil.copytree(workdir, partial)
@@ -197,7 +265,7 @@ def test_stages_that_were_not_finite_come_first(workdir, reading, tmp_path):
   for stage, outcome in ((last, 'non-finite'), (bank, 'parent failed')):
     folder = broken / 'stages' / stage['id']
     (folder / 'done.json').write_text(json.dumps({'outcome': outcome}))
-  shutil.rmtree(broken / 'stages' / bank['id'] / 'bank')
+  shutil.rmtree(tables.bank_folder(broken, bank))
   (broken / 'stages' / bank['id'] / 'records.parquet').unlink()
   said = findings.main(reading._replace(study=tables.read(broken)))
   assert said[0].startswith('1 stage met a number that was not finite and stopped there: rl 150k')

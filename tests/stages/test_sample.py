@@ -1,13 +1,17 @@
 """The rollout bank and the records that are computed from it."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import bank, compute, records, study
+from scaling import bank, compute, records, sharding, study
 from scaling.data import batches
+from scaling.launch import local
+from scaling.model.transformer import Mechanics
+from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 from tests import tiny
 
@@ -16,7 +20,15 @@ from tests import tiny
 def banked(tiny_workdir):
   stage = [s for s in study.expand(tiny.get_config()) if s.kind == 'sample'][-1]
   folder = stages.folder(tiny_workdir, stage.id)
-  return stage, bank.read(folder / 'bank'), pd.read_parquet(folder / 'records.parquet')
+  return stage, bank.of_stage(tiny_workdir, stage.id), pd.read_parquet(folder / 'records.parquet')
+
+
+@pytest.fixture
+def copied(banked, tiny_workdir, tmp_path):
+  """A copy of the workdir in which the last bank's stage has not ended, and that bank's folder."""
+  shutil.copytree(tiny_workdir, tmp_path / 'w')
+  (stages.folder(tmp_path / 'w', banked[0].id) / 'done.json').unlink()
+  return tmp_path / 'w', bank.folder(tmp_path / 'w', banked[0].id)
 
 
 def test_the_bank_has_every_sample_once_with_its_text_and_log_probs(banked, tiny_workdir):
@@ -30,7 +42,8 @@ def test_the_bank_has_every_sample_once_with_its_text_and_log_probs(banked, tiny
     assert (row.tokens[-1] == 1) == row.stopped
     assert (row.logprobs <= 0).all()
   cost = stages.done(tiny_workdir, stage.id)['ledger']['model']
-  assert table['prefill_flops'].sum() == pytest.approx(cost['prefill'])
+  prompts = table.drop_duplicates('problem')['prefill_flops']
+  assert 2 * prompts.sum() == pytest.approx(cost['prefill'])  # once for each block of 4 samples
   assert table['decode_flops'].sum() == pytest.approx(cost['decode'])
 
 
@@ -41,13 +54,96 @@ def test_prompts_of_the_bank_are_in_no_training_pool(banked, tiny_workdir):
     assert not {p.prompt for p in batches.problems(folder, pool)} & set(table['prompt'])
 
 
-def test_a_lost_shard_is_drawn_again_to_the_same_bits(banked, tiny_workdir):
+def test_a_lost_shard_is_drawn_again_to_the_same_bits(banked, copied, tiny_workdir):
   stage, table, _ = banked
-  folder = stages.folder(tiny_workdir, stage.id)
-  bank.shard_path(folder / 'bank', 2, 4).unlink()
-  (folder / 'done.json').unlink()
-  study.run(tiny.get_config(), tiny_workdir)
-  pd.testing.assert_frame_equal(bank.read(folder / 'bank'), table, check_exact=True)
+  workdir, folder = copied
+  (folder / 'shard-p00002-s00004.parquet').unlink()
+  kept = {p: p.read_bytes() for p in folder.glob('*.parquet')}
+  study.run(tiny.get_config(), workdir)
+  pd.testing.assert_frame_equal(bank.of_stage(workdir, stage.id), table, check_exact=True)
+  assert {p: p.read_bytes() for p in kept} == kept
+  ledger = lambda w: stages.done(w, stage.id)['ledger']
+  assert ledger(workdir) == ledger(tiny_workdir)
+
+
+def test_a_shard_cut_off_is_recovered_and_what_is_lost_drawn_again(banked, copied, capsys):
+  stage, table, _ = banked
+  workdir, folder = copied
+  path = folder / 'shard-p00000-s00004.parquet'
+  second = bank.pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+  path.write_bytes(path.read_bytes()[: second + 10])
+  study.run(tiny.get_config(), workdir)
+  assert '1 of its 2 problems are recovered' in capsys.readouterr().out
+  pd.testing.assert_frame_equal(bank.of_stage(workdir, stage.id), table, check_exact=True)
+  assert (folder / 'shard-p00001-s00004.parquet').exists()  # the lost problem alone
+
+
+def test_a_bank_grows_from_n_to_4n_without_drawing_again(banked, copied, monkeypatch):
+  """Old rows keep their bits, and of the new ones only what is missing is drawn."""
+  stage, table, _ = banked
+  workdir, folder = copied
+  kept = {p: p.read_bytes() for p in folder.glob('*.parquet')}
+  drawn = []
+  monkeypatch.setattr(
+    bank, 'write', lambda *args, old=bank.write: (drawn.append(args[1]), old(*args))
+  )
+  setting = stages.Setting(
+    workdir, sharding.make_mesh(), Mechanics(), 60.0, _environment(), lambda part, words: None
+  )
+  more = stages.make('sample', stage.parent, 'more', stage.recipe | {'n': 32, 'measure': False})
+  local._run(setting, more)
+  assert {p: p.read_bytes() for p in kept} == kept
+  rows = bank.of_stage(workdir, more.id)
+  assert len(rows) == 4 * 32 and bank.folder(workdir, more.id) == folder
+  assert sum(map(len, drawn)) == 4 * 24 and min(t['sample'].min() for t in drawn) == 8
+  old = rows[rows['sample'] < 8].assign(stage=stage.id).reset_index(drop=True)
+  pd.testing.assert_frame_equal(old, table, check_exact=True)
+  assert not (stages.folder(workdir, more.id) / 'records.parquet').exists()
+  cost = stages.done(workdir, more.id)['ledger']['model']
+  assert cost['decode'] == pytest.approx(rows[rows['sample'] >= 8]['decode_flops'].sum())
+  # Drawn at once, it has the same bits.
+  shutil.rmtree(folder)
+  (stages.folder(workdir, more.id) / 'done.json').unlink()
+  local._run(setting, more)
+  pd.testing.assert_frame_equal(bank.of_stage(workdir, more.id), rows, check_exact=True)
+
+
+def test_a_stop_string_ends_a_response_and_is_cut_from_its_text(banked, copied):
+  stage, plain, _ = banked
+  workdir, _ = copied
+  mark = pd.Series(list(''.join(plain['response']))).mode()[0]  # what the model says most
+  recipe = stage.recipe | {'stop': [mark], 'n': 4, 'measure': False, 'response_tokens': 12}
+  stopping = stages.make('sample', stage.parent, 'stops', recipe)
+  setting = stages.Setting(
+    workdir, sharding.make_mesh(), Mechanics(), 60.0, _environment(), lambda part, words: None
+  )
+  local._run(setting, stopping)
+  table = bank.of_stage(workdir, stopping.id)
+  _, data = stages.load_data(workdir, recipe)
+  assert bank.folder(workdir, stopping.id) != bank.folder(workdir, stage.id)
+  cut = 0
+  for row in table.itertuples():
+    text = data.vocab.decode(row.tokens)
+    assert mark not in row.response and mark not in text[:-1]
+    assert row.response == text.removesuffix(mark) and row.stopped >= text.endswith(mark)
+    cut += text.endswith(mark)
+  assert cut
+
+
+def _environment():
+  return {'git_commit': '', 'versions': {}, 'device': 'cpu'}
+
+
+@pytest.mark.parametrize(
+  'there, blocks',
+  [
+    ([], [([0, 1], 0), ([0, 1], 4), ([2, 3], 0), ([2, 3], 4), ([4], 0), ([4], 4)]),
+    ([[p, s] for p in range(5) for s in (0, 4)], []),
+    ([[0, 0], [2, 0], [4, 0], *([p, 4] for p in range(5))], [([1, 3], 0)]),
+  ],
+)
+def test_the_blocks_to_draw_are_those_missing(there, blocks):
+  assert sampling.blocks_of(there, 5, 8, 2, 4) == blocks
 
 
 def test_records_against_brute_force_over_subsets(banked):
@@ -76,7 +172,6 @@ def test_the_cost_of_a_query_grows_with_k_in_decoding_alone(banked):
   by_k = rows[rows.strategy == 'oracle'].set_index('k')
   assert by_k.loc[2, 'query_decode_flops'] == pytest.approx(2 * by_k.loc[1, 'query_decode_flops'])
   assert by_k['query_prefill_flops'].nunique() == 1
-  expected = compute.query(
-    stages.model(stage.recipe), table['prompt_tokens'].mean(), table['length'].mean(), 2
-  )
-  assert by_k.loc[2, 'query_decode_flops'] == pytest.approx(expected[1])
+  cfg = stages.model(stage.recipe)
+  each = [compute.query(cfg, r.prompt_tokens, r.length, 2) for r in table.itertuples()]
+  assert by_k.loc[2, 'query_decode_flops'] == pytest.approx(np.mean([decode for _, decode in each]))

@@ -51,7 +51,7 @@ def test_pools_of_the_real_file(tmp_path):
   assert len(every) == 7473 and sum(n > spec.row_tokens for n in length.values()) == 676
 
   found = {pool: batches.problems(data.folder, pool) for pool in batches.POOLS}
-  assert [len(found[pool]) for pool in batches.POOLS] == [150, 0, 40, 8]
+  assert [len(found[pool]) for pool in batches.POOLS] == [150, 0, 40, 8, 0]
   ids = [problem.id for problems in found.values() for problem in problems]
   assert len(set(ids)) == len(ids) == 198
   assert max(length[id] for id in ids) <= spec.row_tokens

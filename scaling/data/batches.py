@@ -18,14 +18,14 @@ from scaling.data import vocab as vocabs
 from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 
-POOLS = ('sft', 'rl', 'validation', 'test')  # problems; 'pretrain' has rows alone
+POOLS = ('sft', 'rl', 'validation', 'test', 'reward')  # problems; 'pretrain' has rows alone
 TALLY = 'tally.npy'
 PACKED = ('pretrain', 'sft', 'validation')
 LONG_EXAMPLES = ('error', 'drop')  # what becomes of an example longer than a row
 
 
 class DataSpec(NamedTuple):
-  """What to prepare. The four pools share no problem; pretraining sees no rl or held-out one."""
+  """What to prepare. The five pools share no problem; pretraining sees no rl or held-out one."""
 
   task: str  # 'chain_sum(min_terms=3, max_terms=3)' or "jsonl(path='a.jsonl')"
   pretrain_tasks: tuple[str, ...]  # a mixture at equal rates
@@ -39,6 +39,9 @@ class DataSpec(NamedTuple):
   test: int | None
   pretrain: int  # examples over all of pretrain_tasks
   long_examples: str = 'error'  # of LONG_EXAMPLES; 'drop': pools are filled with those that fit
+  reward: int | None = 0  # problems whose samples reward models learn from
+  # The part of SFT examples that show an earlier attempt, to be revised or judged: see attempts.py.
+  attempts: float = 0.0
 
 
 class Problem(NamedTuple):

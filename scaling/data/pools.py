@@ -27,6 +27,7 @@ from scaling.rewards import verifiers
 
 CHUNK = 4096  # reasoning-gym entries drawn from one seed
 STYLES = ('short', 'full', 'chat')  # 'chat': the text of 'full', as a user's message
+DRAWN = ('test', 'validation', 'rl', 'sft', 'reward')  # in this order: the first stay as they are
 JSONL_ARGUMENTS = {'path': str, 'test_path': str, 'keep_marks': bool}
 
 
@@ -95,6 +96,8 @@ def check_spec(spec: DataSpec) -> None:
     raise BadInput(
       f'data.long_examples is {spec.long_examples!r}: it must be one of {", ".join(LONG_EXAMPLES)}'
     )
+  if not 0 <= spec.attempts <= 1:
+    raise BadInput(f'data.attempts is {spec.attempts}: it must be in [0, 1], a part of them')
   if spec.seed < 0:
     raise BadInput(f'data.seed is {spec.seed}: it must be at least 0')
   tasks = {text: parse_task(text) for text in (spec.task, *spec.pretrain_tasks)}
@@ -350,7 +353,7 @@ def _split_jsonl(
   keep = task.arguments.get('keep_marks', False)
   path, test_path = task.arguments['path'], task.arguments.get('test_path')
   drafts = _order(read_jsonl(path, keep), spec.seed)
-  pools, left = {}, {pool: getattr(spec, pool) for pool in ('test', 'validation', 'rl', 'sft')}
+  pools, left = {}, {pool: getattr(spec, pool) for pool in DRAWN}
   if test_path:
     held_out = _order(read_jsonl(test_path, keep), spec.seed)
     pools['test'], _ = _take(held_out, left.pop('test'), fits, 'test', test_path, dropped)
@@ -423,7 +426,7 @@ def draw(
   else:
     pools = {
       pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, dropped))
-      for pool in ('test', 'validation', 'rl', 'sft')
+      for pool in DRAWN
     }
   sft = {draft.key for draft in pools['sft']}
   known = taken - sft  # pretraining may meet what SFT will show again

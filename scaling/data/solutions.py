@@ -69,15 +69,20 @@ def _basic_arithmetic(metadata: dict) -> list[str] | None:
   The expression is reasoning-gym's own; it is parsed, and reduced here. None where a division
   leaves a remainder (the generator rounds it down without saying so) or divides by zero.
   """
-  tree = ast.parse(metadata['expression'].strip(), mode='eval').body
-  tree, steps = _negations(tree), []
+  try:
+    return reduced(metadata['expression'].strip())[0]
+  except ArithmeticError:
+    return None
+
+
+def reduced(expression: str) -> tuple[list[str], int]:
+  """(the expression after each operation but the last, its value). Raises ArithmeticError for a
+  quotient that is not a whole number."""
+  tree, steps = _negations(ast.parse(expression, mode='eval').body), []
   while isinstance(tree, ast.BinOp):
-    try:
-      tree = _reduce(tree)
-    except ArithmeticError:
-      return None
+    tree = _reduce(tree)
     steps.append(_render(tree))
-  return steps[:-1]
+  return steps[:-1], int(_render(tree))
 
 
 _PRECEDENCE = {ast.Add: 1, ast.Sub: 1, ast.Mult: 2, ast.Div: 2}

@@ -20,11 +20,54 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scaling.data import attempts
 from scaling.data import vocab as vocabs
 from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
 from scaling.data.pools import Draft, draw, example_tokens, fingerprints, versions
 from scaling.data.vocab import CHARACTERS, SPECIAL, UNKNOWN, VOCABS, Vocab, holders
 from scaling.errors import BadInput
+
+
+def _shown(draft: Draft, spec: DataSpec) -> Draft:
+  """The draft as SFT shows it: some with an earlier attempt in the prompt."""
+  if not spec.attempts:
+    return draft
+  problem = attempts.shown(draft.problem, spec.style, spec.seed, spec.attempts)
+  return draft._replace(problem=problem)
+
+
+def _show_attempts(
+  spec: DataSpec, vocab: Vocab, drafts: list[Draft], progress
+) -> tuple[list[Draft], int]:
+  """(the SFT pool as it is packed, how many of them have an attempt in the prompt).
+
+  Where long examples are left out, one that an attempt makes longer than a row stays without it.
+  Otherwise it raises BadInput, as it does for a mark that the vocabulary cannot write.
+  """
+  found, count, long = [], 0, 0
+  for draft in drafts:
+    example = _shown(draft, spec)
+    if example is draft or example.problem == draft.problem:
+      found.append(draft)
+      continue
+    lengths = example_tokens(example.problem, vocab)
+    if sum(lengths) > spec.row_tokens:
+      if spec.long_examples == 'error':
+        raise BadInput(
+          f'{draft.origin}: with an earlier attempt (data.attempts = {spec.attempts}) its prompt '
+          f'of {lengths[0]} tokens + response of {lengths[1]} = {sum(lengths)}, and '
+          f'data.row_tokens is {spec.row_tokens}: raise it, set data.attempts = 0, or '
+          "data.long_examples = 'drop'"
+        )
+      long += 1
+      found.append(draft)
+      continue
+    _check_text(example, vocab, spec.row_tokens)
+    count += 1
+    found.append(example)
+  if long and progress:
+    progress(f'{long} examples stay without an attempt, which would not fit in data.row_tokens')
+  return found, count
 
 
 def _check_text(draft: Draft, vocab: Vocab, row_tokens: int) -> tuple[int, int]:
@@ -215,7 +258,11 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)
-    _write_rows(spec, vocab, pools, temporary, counts, progress)
+    packed = pools
+    if spec.attempts:
+      examples, counts['sft']['attempts'] = _show_attempts(spec, vocab, pools['sft'], progress)
+      packed = pools | {'sft': examples}
+    _write_rows(spec, vocab, packed, temporary, counts, progress)
     _write_problems(pools, temporary / 'problems.parquet')
     index = {
       'spec': spec._asdict(),
@@ -262,7 +309,12 @@ def _draw_and_train(spec: DataSpec, tokenizer: pathlib.Path, progress):
 
   pools = draw(spec._replace(long_examples='error'), progress)
   learned_from = ('pretrain', 'sft')
-  taught = [x for name, part in pools.items() if name.split()[0] in learned_from for x in part]
+  taught = [
+    _shown(x, spec) if name == 'sft' else x
+    for name, part in pools.items()
+    if name.split()[0] in learned_from
+    for x in part
+  ]
   while True:
     if progress:
       progress(f'training {spec.vocab} on {len(taught)} examples')
@@ -293,6 +345,8 @@ def _write_rows(
   spec: DataSpec, vocab: Vocab, pools, folder: pathlib.Path, counts: dict, progress
 ) -> None:
   """Packs the pools that are read as rows, and completes their counts."""
+  if not any(drafts for name, drafts in pools.items() if name.split()[0] in PACKED):
+    return  # problems alone, as for a hosted model: no need of TensorFlow
   with _quiet_seqio() as seqio:
     import tensorflow as tf
 

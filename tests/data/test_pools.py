@@ -86,14 +86,16 @@ def test_bad_specifications(changes, message):
 
 
 def test_pools_share_no_problem_and_come_back_the_same():
-  drawn = pools.draw(spec())
+  drawn = pools.draw(spec(reward=25))
   assert {pool: len(drawn[pool]) for pool in POOLS} == {
-    'sft': 60, 'rl': 40, 'validation': 30, 'test': 20
+    'sft': 60, 'rl': 40, 'validation': 30, 'test': 20, 'reward': 25
   }  # fmt: skip
+  without = pools.draw(spec())
+  assert all(without[pool] == drawn[pool] for pool in ('sft', 'rl', 'validation', 'test'))
   every = [key for drafts in drawn.values() for key in keys(drafts)]
   assert len(set(every)) == len(every)
   assert len({draft.problem.id for drafts in drawn.values() for draft in drafts}) == len(every)
-  assert pools.draw(spec()) == drawn
+  assert pools.draw(spec(reward=25)) == drawn
   assert keys(pools.draw(spec(seed=1))['test']) != keys(drawn['test'])
 
 
@@ -209,7 +211,7 @@ def test_a_file_is_split_by_its_questions(tmp_path):
   path = write(tmp_path / 'a.jsonl', [line(i) for i in range(50)])
   task = f'jsonl(path={path!r})'
   drawn = pools.draw(jsonl_spec(task, sft=None, rl=10, validation=8, test=5))
-  assert [len(drawn[pool]) for pool in POOLS] == [27, 10, 8, 5]
+  assert [len(drawn[pool]) for pool in POOLS] == [27, 10, 8, 5, 0]
   every = [key for drafts in drawn.values() for key in keys(drafts)]
   assert len(set(every)) == 50
   backwards = write(tmp_path / 'b.jsonl', [line(i) for i in reversed(range(50))])
@@ -227,9 +229,9 @@ def test_a_test_file_is_kept_out_of_the_rest(tmp_path):
   test = write(tmp_path / 'test.jsonl', [line(i) for i in range(25, 40)])
   task = f'jsonl(path={train!r}, test_path={test!r})'
   drawn = pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=None))
-  assert [len(drawn[pool]) for pool in POOLS] == [15, 5, 5, 15]
+  assert [len(drawn[pool]) for pool in POOLS] == [15, 5, 5, 15, 0]
   few = pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=2))
-  assert [len(few[pool]) for pool in POOLS] == [15, 5, 5, 2]
+  assert [len(few[pool]) for pool in POOLS] == [15, 5, 5, 2, 0]
   with pytest.raises(BadInput, match=r'test\.jsonl: 15 distinct problems, and data\.test is 16'):
     pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=16))
 
@@ -256,10 +258,10 @@ def test_long_problems_are_passed_over_and_counted_by_pool(tmp_path, sft):
   changes = {'row_tokens': 32, 'sft': sft, 'rl': 9, 'validation': 8, 'test': 7}
   dropped = collections.Counter()
   drawn = pools.draw(jsonl_spec(task, long_examples='drop', **changes), None, dropped)
-  assert [len(drawn[pool]) for pool in POOLS] == [6 if sft else 16, 9, 8, 7]
+  assert [len(drawn[pool]) for pool in POOLS] == [6 if sft else 16, 9, 8, 7, 0]
   kept = [draft for drafts in drawn.values() for draft in drafts]
   assert not any('and so on' in draft.problem.prompt for draft in kept)
-  assert all(dropped[pool] > 0 for pool in POOLS)
+  assert all(dropped[pool] > 0 for pool in POOLS if drawn[pool])
   assert dropped.total() == 20 if sft is None else dropped.total() < 20
 
   # each pool walks on in the order of the content: with the long ones in, the same walk
@@ -286,7 +288,7 @@ def test_long_problems_of_a_test_file_and_of_pretraining_are_counted_too(tmp_pat
   )  # fmt: skip
   dropped = collections.Counter()
   drawn = pools.draw(given, None, dropped)
-  assert [len(drawn[pool]) for pool in POOLS] == [20, 5, 5, 2]
+  assert [len(drawn[pool]) for pool in POOLS] == [20, 5, 5, 2, 0]
   assert len(drawn['pretrain 0']) == 20 and dropped['test'] == 1
   assert dropped['sft'] + dropped['rl'] + dropped['validation'] == 1
   with pytest.raises(BadInput, match=r'test\.jsonl: 2 distinct problems \(without 1 longer than'):
@@ -298,7 +300,8 @@ def test_long_sums_are_passed_over():
   short = spec(row_tokens=16, long_examples='drop')
   drawn = pools.draw(short, None, dropped)
   sizes = [len(d.problem.prompt + d.problem.solution) + 1 for p in POOLS for d in drawn[p]]
-  assert max(sizes) <= 16 and len(sizes) == 150 and all(dropped[pool] > 0 for pool in POOLS)
+  assert max(sizes) <= 16 and len(sizes) == 150
+  assert all(dropped[pool] > 0 for pool in POOLS if drawn[pool])
   assert max(len(d.problem.prompt + d.problem.solution) for d in pools.draw(spec())['sft']) > 16
   with pytest.raises(BadInput, match=r'only 0 distinct .* the test pool \(without \d+ longer than'):
     pools.draw(spec(row_tokens=3, long_examples='drop'))
@@ -313,7 +316,7 @@ def test_gsm8k_splits_without_a_common_question():
   paths = [str(GSM8K / f'{split}.jsonl') for split in ('train', 'test')]
   task = f'jsonl(path={paths[0]!r}, test_path={paths[1]!r})'
   drawn = pools.draw(jsonl_spec(task, sft=None, rl=1000, validation=500, test=None))
-  assert [len(drawn[pool]) for pool in POOLS] == [5973, 1000, 500, 1319]
+  assert [len(drawn[pool]) for pool in POOLS] == [5973, 1000, 500, 1319, 0]
   assert len({key for drafts in drawn.values() for key in keys(drafts)}) == 8792
   assert not any('<<' in draft.problem.solution for draft in drawn['sft'])
 

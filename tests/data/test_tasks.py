@@ -104,7 +104,7 @@ def test_problems_and_index_come_back(folder):
   assert data.max_prompt_tokens == max(len(problem.prompt) for problem in every)
   assert data.max_response_tokens == max(len(problem.solution) for problem in every) + 1
   assert {pool: data.counts[pool]['problems'] for pool in data.counts} == {
-    'sft': 300, 'rl': 20, 'validation': 40, 'test': 30, 'pretrain': 400
+    'sft': 300, 'rl': 20, 'validation': 40, 'test': 30, 'pretrain': 400, 'reward': 0
   }  # fmt: skip
 
 

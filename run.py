@@ -4,6 +4,7 @@ All that a study measures goes into the workdir, its report too. Run the same co
 what is done is not done again; a run that was cut off goes on where it stood. A field of the config
 is overridden by --config.KEY=VALUE, say --config.sft.tokens="(1e5,1e6)"; scaling/config.py says
 what each field means.
+--ask="12+34-5=" puts one prompt to the last model that was trained, and shows what it says.
 
 Several hosts run one study together: the same command on each, with --multihost, and a workdir that
 all of them see. SIGTERM saves and ends the run with exit code 75; the same command goes on.
@@ -21,6 +22,9 @@ from scaling.errors import BadInput
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: FILE.py or FILE.py:ARG.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything goes; made if it is not there.')
 PLAN = flags.DEFINE_bool('plan', False, 'Print the tree of stages and what it costs; run nothing.')
+ASK = flags.DEFINE_string(
+  'ask', None, 'Put one prompt to the last model that the study trained: its samples and votes.'
+)
 COMPILE_FOR = flags.DEFINE_string(
   'compile_for',
   None,
@@ -116,6 +120,11 @@ def main(_):
   try:
     if PLAN.value:
       print(plan.describe(config, study.expand(config), WORKDIR.value))
+      return
+    if ASK.value is not None:
+      from scaling import ask
+
+      print(ask.ask(config, WORKDIR.value, ASK.value))
       return
     if COMPILE_FOR.value is not None:
       from scaling import topology

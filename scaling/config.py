@@ -8,9 +8,11 @@ A token budget counts positions of packed rows (rows x row_tokens a step; a few 
 padding). Records hold real tokens: the positions times the pool's mean fill.
 """
 
+import ast
 import difflib
 import itertools
 import math
+import urllib.parse
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -50,6 +52,9 @@ def default() -> ConfigDict:
   c.data.rl_problems = 4_000  # distinct problems whose prompts RL draws from
   c.data.validation_problems = 512  # held out, for the loss
   c.data.test_problems = 64  # held out, for the rollout bank: the same for every cell
+  c.data.reward_problems = 0  # distinct problems whose samples reward models learn from
+  # The part of SFT examples that show an earlier attempt, right or wrong, to be revised or judged.
+  c.data.attempts = 0.0
 
   c.model = ConfigDict()
   c.model.sizes = ('25k', '150k')  # presets of scaling/model/presets.py, smallest first
@@ -108,9 +113,75 @@ def default() -> ConfigDict:
   c.sample = ConfigDict()  # the rollout bank drawn for every cell
   c.sample.n = 128  # samples of each test problem
   c.sample.temperature = 1.0
+  c.sample.top_k = 0  # draw from the k most likely tokens; 0: from all
+  c.sample.top_p = 1.0  # … from the fewest that have this probability together
+  c.sample.min_p = 0.0  # … from those at least this part as likely as the likeliest
+  c.sample.stop = ()  # texts that end a response, beside the stop token
   c.sample.response_tokens = 18
   c.sample.block_prompts = 4  # the compiled shape: prompts x samples at a time;
   c.sample.block_samples = 128  # a prompt is prefilled once for each block
+  # Rows of each prompt that decode at a time: one that stops takes its next sample. 0: all of them.
+  c.sample.block_rows = 0
+
+  # Reward models: each learns from samples of one SFT branch, and scores its bank. Branches are
+  # those of the largest budget of config.sft.tokens.
+  c.scorers = ConfigDict()
+  c.scorers.objectives = ()  # 'pairs' (Bradley-Terry), 'outcome' (verdicts), 'process' (steps)
+  c.scorers.sizes = ()  # of the reward models: each begins as its own size's branch
+  c.scorers.policies = ()  # the sizes that are sampled and scored
+  c.scorers.n = 16  # samples of each of data.reward_problems to learn from
+  c.scorers.per_problem = 2  # 'process': those among them whose steps are rolled out
+  c.scorers.rollouts = 8  # … and how many completions from the end of each step
+  c.scorers.rows = 64  # of a batch
+  c.scorers.epochs = 2.0
+  c.scorers.learning_rate = 5e-4  # for width 64, as of config.optimizer.width_exponent
+  c.scorers.warmup_steps = 20
+  c.scorers.held_out = 0.1  # the part of the problems that calibrates the scores
+
+  # Strategies that generate, run on the branches of the largest SFT budget. Each is a call of a
+  # function of scaling/search/: 'beam(width=4)', 'dvts', 'rebase', 'revision', 'self_verification',
+  # 'budget_forcing(force="most")', 'many_shot'.
+  c.search = ConfigDict()
+  c.search.strategies = ()
+  c.search.policies = ()  # the sizes that search
+  c.search.budgets = (1, 4, 16)  # k: samples; of budget_forcing thinking tokens, many_shot examples
+  c.search.runs = 1  # repeats, with other noise
+  c.search.scorer = ''  # 'OBJECTIVE SIZE' of config.scorers, say 'process 75k', where one is needed
+  c.search.temperature = 1.0
+  c.search.response_tokens = 18
+
+  # A model behind an API. With a name in `model` the study trains nothing: it draws hosted.n
+  # responses to each of data.test_problems. The key is in the environment, in ANTHROPIC_API_KEY or
+  # OPENAI_API_KEY, and nowhere else.
+  c.hosted = ConfigDict()
+  c.hosted.provider = 'anthropic'  # whose protocol: 'anthropic', or 'openai' (chat completions)
+  c.hosted.model = ''  # its name there
+  c.hosted.base_url = ''  # '': the provider's own; else of a server that speaks it, say vLLM
+  c.hosted.n = 8  # responses to each problem
+  c.hosted.temperature = 1.0
+  c.hosted.max_tokens = 1024  # of a response; one that is cut off counts as wrong
+  c.hosted.system = ''  # the system prompt, '' for none
+  c.hosted.input_price = 0.0  # money per million input tokens, in any currency; 0: not counted
+  c.hosted.output_price = 0.0  # … per million output tokens
+  c.hosted.cached_price = placeholder(float)  # … of input tokens read from a cache; None: as input
+  # How calls are made; no result depends on these:
+  c.hosted.concurrency = 4  # requests under way at a time
+  c.hosted.timeout = 120.0  # seconds that one may take
+  c.hosted.retries = 6  # of a request that failed or was told to wait
+  # The most that a stage may use, its judge and earlier runs counted; 0: no cap.
+  c.hosted.cap_tokens = 0
+  c.hosted.cap_money = 0.0  # by the prices given
+
+  c.judge = ConfigDict()  # a model that scores each hosted response for best-of-n; model '': none
+  c.judge.provider = 'anthropic'
+  c.judge.model = ''
+  c.judge.base_url = ''
+  c.judge.method = 'score'  # 'score': each response alone, 0 to 10; 'pairs': every two of a problem
+  c.judge.temperature = 1.0
+  c.judge.max_tokens = 512
+  c.judge.input_price = 0.0
+  c.judge.output_price = 0.0
+  c.judge.cached_price = placeholder(float)
 
   c.mesh = ConfigDict()  # device counts along each axis of scaling/sharding.py
   c.mesh.data = 1
@@ -134,6 +205,9 @@ def near(name: str, known) -> str:
   return 'nearest: ' + ', '.join(close) if close else 'known: ' + ', '.join(map(str, known))
 
 
+PROVIDERS = ('anthropic', 'openai')  # see scaling/hosted/client.py
+JUDGING = ('score', 'pairs')  # see scaling/rewards/judge.py
+OBJECTIVES = ('pairs', 'outcome', 'process')  # see scaling/stages/preference.py
 ATTENTION = ('auto', 'plain', 'cudnn', 'splash')  # see scaling/model/attention.py
 
 KINDS = {  # how a message names a type
@@ -154,6 +228,13 @@ ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
   'rl.updates': int,
   'rl.sizes': str,
   'rl.sft_tokens': float,
+  'sample.stop': str,
+  'scorers.objectives': str,
+  'scorers.sizes': str,
+  'scorers.policies': str,
+  'search.strategies': str,
+  'search.policies': str,
+  'search.budgets': int,
 }
 
 RANGES = (  # what holds for a number, and the fields (or elements of fields) that it holds for
@@ -164,23 +245,44 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
     'rl.minibatches rl.response_tokens sample.n sample.response_tokens sample.block_prompts '
     'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
-    'model.vocab_multiple',
+    'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
+    'scorers.rows search.budgets search.runs search.response_tokens',
   ),
   (
     'at least 0',
     lambda x: x >= 0,
     'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
-    'sft.warmup_steps rl.kl_coef optimizer.z_loss lora.rank mechanics.loss_chunk model.mup_base',
+    'sft.warmup_steps rl.kl_coef optimizer.z_loss lora.rank mechanics.loss_chunk model.mup_base '
+    'data.reward_problems sample.top_k sample.block_rows scorers.warmup_steps',
   ),
   (
     'more than 0',
     lambda x: x > 0,
     'model.rope_theta optimizer.clip_norm pretrain.learning_rate sft.learning_rate '
     'rl.learning_rate rl.temperature rl.clip_high sample.temperature checkpoint_seconds '
-    'lora.alpha init_tokens',
+    'lora.alpha init_tokens scorers.epochs scorers.learning_rate search.temperature',
   ),
-  ('in [0, 1)', lambda x: 0 <= x < 1, 'optimizer.b1 optimizer.b2'),
-  ('in (0, 1]', lambda x: 0 < x <= 1, 'pretrain.decay sft.decay rl.clip_low'),
+  (
+    'at least 1',
+    lambda x: x >= 1,
+    'hosted.n hosted.max_tokens hosted.concurrency judge.max_tokens',
+  ),
+  (
+    'at least 0',
+    lambda x: x >= 0,
+    'hosted.temperature hosted.input_price hosted.output_price hosted.cached_price hosted.retries '
+    'hosted.cap_tokens hosted.cap_money judge.temperature judge.input_price judge.output_price '
+    'judge.cached_price',
+  ),
+  ('more than 0', lambda x: x > 0, 'hosted.timeout'),
+  ('in [0, 1)', lambda x: 0 <= x < 1, 'optimizer.b1 optimizer.b2 sample.min_p'),
+  ('in [0, 1]', lambda x: 0 <= x <= 1, 'data.attempts'),
+  ('in (0, 1)', lambda x: 0 < x < 1, 'scorers.held_out'),
+  (
+    'in (0, 1]',
+    lambda x: 0 < x <= 1,
+    'pretrain.decay sft.decay rl.clip_low sample.top_p',
+  ),
   ('in [0, 2**31)', lambda x: 0 <= x < 2**31, 'seeds'),
 )
 
@@ -263,7 +365,116 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
   if c.rl.updates:
     rows = c.rl.prompts * c.rl.group // c.rl.minibatches
     batches.append(('config.rl.prompts x group / minibatches', rows))
+  if c.scorers.objectives:
+    batches.append(('config.scorers.rows', c.scorers.rows))
   return batches
+
+
+def call(text: str) -> tuple[str, dict]:
+  """A strategy of config.search.strategies: its name, and its options, which are literals."""
+  try:
+    node = ast.parse(text.strip(), mode='eval').body
+    if isinstance(node, ast.Name):
+      return node.id, {}
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or node.args:
+      raise ValueError
+    return node.func.id, {item.arg: ast.literal_eval(item.value) for item in node.keywords}
+  except (SyntaxError, ValueError):
+    raise BadInput(
+      f'config.search.strategies has {text!r}: write it like beam(width=4) or dvts'
+    ) from None
+
+
+def _check_scorers(c: ConfigDict) -> None:
+  """BadInput for reward models, or a search, that cannot be."""
+  for name in c.scorers.objectives:
+    _require(
+      name in OBJECTIVES,
+      f'config.scorers.objectives: unknown {name!r}; {near(name, OBJECTIVES)}',
+    )
+  for key in ('scorers.sizes', 'scorers.policies', 'search.policies'):
+    section, field = key.split('.')
+    for size in c[section][field]:
+      _require(size in c.model.sizes, f'config.{key}: {size!r} is not among config.model.sizes')
+  if c.scorers.objectives:
+    _require(
+      bool(c.scorers.sizes) and bool(c.scorers.policies),
+      'config.scorers.objectives is set: say which reward models, in config.scorers.sizes, and of '
+      'whose samples, in config.scorers.policies',
+    )
+    _require(
+      c.data.reward_problems >= 10,
+      f'config.data.reward_problems is {c.data.reward_problems}: reward models learn from problems '
+      'of their own, set at least 10',
+    )
+    _require(
+      c.data.reward_problems % c.sample.block_prompts == 0,
+      f'config.sample.block_prompts ({c.sample.block_prompts}) does not divide '
+      f'config.data.reward_problems ({c.data.reward_problems}): each part must be whole',
+    )
+  pairs = itertools.product(c.scorers.objectives, c.scorers.sizes)
+  scorers = [f'{objective} {size}' for objective, size in pairs]
+  _require(
+    not c.search.scorer or c.search.scorer in scorers,
+    f'config.search.scorer: {c.search.scorer!r} is not among those of config.scorers '
+    f'({", ".join(scorers) or "there are none"})',
+  )
+  for text in c.search.strategies:
+    call(text)
+  if c.search.strategies:
+    _require(
+      bool(c.search.policies) and bool(c.search.budgets),
+      'config.search.strategies is set: say which sizes search, in config.search.policies, and '
+      'with which k, in config.search.budgets',
+    )
+    if c.search.scorer:
+      for size in c.search.policies:
+        _require(
+          size in c.scorers.policies,
+          f'config.search.policies: {size!r} is not among config.scorers.policies, so there is no '
+          'scorer of its samples',
+        )
+
+
+def _check_hosted(c: ConfigDict) -> None:
+  """BadInput for a study of a hosted model that cannot run."""
+  _require(
+    c.data.style == 'full',
+    f"config.data.style is {c.data.style!r}: a hosted model reads the task's own words; set 'full'",
+  )
+  for section in ('hosted', 'judge'):
+    part = c[section]
+    _require(
+      part.provider in PROVIDERS,
+      f'config.{section}.provider is {part.provider!r}: one of {", ".join(map(repr, PROVIDERS))}',
+    )
+    url = urllib.parse.urlsplit(part.base_url)
+    _require(
+      not part.base_url or (url.scheme in ('http', 'https') and bool(url.hostname)),
+      f'config.{section}.base_url is {part.base_url!r}: it must be like http://localhost:8000/v1',
+    )
+    _require(  # what is in a config is written down
+      '@' not in url.netloc and not url.query and not url.fragment,
+      f'config.{section}.base_url has a user, a password or a query in it, and is written into the '
+      'workdir: give the address alone, and the key in the environment',
+    )
+  _require(
+    c.judge.method in JUDGING,
+    f'config.judge.method is {c.judge.method!r}: one of {", ".join(map(repr, JUDGING))}',
+  )
+  _require(
+    not c.judge.model or c.judge.method != 'pairs' or c.hosted.n >= 2,
+    "config.judge.method is 'pairs' and config.hosted.n is 1: there is nothing to compare",
+  )
+  _require(
+    c.hosted.cap_money == 0 or c.hosted.input_price + c.hosted.output_price > 0,
+    'config.hosted.cap_money is set and no price is: set config.hosted.input_price, output_price',
+  )
+  _require(
+    c.hosted.cap_money == 0 or not c.judge.model or c.judge.input_price + c.judge.output_price > 0,
+    'config.hosted.cap_money is set and the judge has no price: set config.judge.input_price and '
+    'output_price',
+  )
 
 
 def validate(c: ConfigDict) -> None:
@@ -277,6 +488,12 @@ def validate(c: ConfigDict) -> None:
     c.data.long_examples in LONG_EXAMPLES,
     f'config.data.long_examples is {c.data.long_examples!r}: '
     f'{" or ".join(map(repr, LONG_EXAMPLES))}',
+  )
+  if c.hosted.model:
+    return _check_hosted(c)
+  _require(
+    not c.judge.model,
+    'config.judge.model is set and config.hosted.model is not: the judge reads its responses',
   )
   for key, known in (('attention', ATTENTION), ('remat', tuple(REMAT))):
     value = c.mechanics[key]
@@ -329,7 +546,14 @@ def validate(c: ConfigDict) -> None:
         f'{per_step:,} tokens: set them further apart',
       )
 
-  for section in ('sample', 'rl') if c.rl.updates else ('sample',):
+  _check_scorers(c)
+  _require(
+    c.sample.block_rows <= c.sample.block_samples,
+    f'config.sample.block_rows is {c.sample.block_rows}: it must be at most '
+    f'config.sample.block_samples ({c.sample.block_samples})',
+  )
+  sections = ['sample'] + ['rl'] * bool(c.rl.updates) + ['search'] * bool(c.search.strategies)
+  for section in sections:
     longest = c[section].response_tokens
     _require(
       longest <= c.data.row_tokens,

@@ -1,5 +1,6 @@
 """What a study would cost, before it runs: `run.py --plan` prints `describe`."""
 
+import math
 import time
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import compute
+from scaling.stages import hosted
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
@@ -16,8 +18,19 @@ from scaling.stages.stage import Stage
 # first of a kind and size adds, to compile; and that each banked response adds, to be verified.
 EFFICIENCY_OF_WIDTH, EFFICIENCY_CAP = 0.002, 0.4
 STAGE_SECONDS = 0.4
-COMPILE_SECONDS = {'pretrain': 4.0, 'sft': 2.0, 'rl': 7.0, 'sample': 2.5}
+TRAINED = ('pretrain', 'sft', 'rl')  # kinds of stages that make the cells of a study
+COMPILE_SECONDS = {
+  'pretrain': 4.0,
+  'sft': 2.0,
+  'rl': 7.0,
+  'sample': 2.5,
+  'rollouts': 3.0,
+  'preference': 4.0,
+  'score': 2.0,
+  'search': 8.0,
+}
 RESPONSE_SECONDS = 1e-4
+CALL_SECONDS = 2.0  # of a hosted model, several at a time
 
 
 def estimate(stage: Stage) -> dict:
@@ -26,22 +39,22 @@ def estimate(stage: Stage) -> dict:
   Rows are counted as full, of two segments each; responses as of their greatest length, and
   prompts as long as those.
   """
+  if stage.kind == 'hosted':  # whose FLOPs nobody here knows
+    return compute.empty()
   recipe, cfg = stage.recipe, stages.model(stage.recipe)
   if stage.kind in ('pretrain', 'sft'):
     width = recipe['data']['row_tokens']
     rows = (recipe['stop'] - recipe['start']) * recipe['rows']
     return compute.train(cfg, rows * width, rows * width * width / 4, rows, width)
+  if stage.kind in ('preference', 'score'):
+    return _rewarded(stage)
   response = recipe['response_tokens']
   updates = recipe['stop'] - recipe['start'] if stage.kind == 'rl' else 1
-  P, n = (
-    (recipe['prompts'], recipe['group'])
-    if stage.kind == 'rl'
-    else (recipe['problems'], recipe['n'])
-  )
+  P, n = _drawn(stage)
   drawn = compute.generate(
     cfg, [response] * P * updates, [[response] * n] * P * updates, response, response, response - 1
   )
-  if stage.kind == 'sample':
+  if stage.kind != 'rl':
     return drawn
   rows, width = updates * P * n, 2 * response
   learned = rows * width, rows * width * (width + 1) / 2, rows, width
@@ -50,18 +63,48 @@ def estimate(stage: Stage) -> dict:
   return compute.add(drawn, compute.train(cfg, *learned), *passes)
 
 
+STEPS = 3  # of a response, where their number matters to a plan and is not known before it is drawn
+
+
+def _drawn(stage: Stage) -> tuple[int, int]:
+  """(prompts, responses to each) that a stage samples; of RL, in each update."""
+  recipe = stage.recipe
+  if stage.kind == 'rl':
+    return recipe['prompts'], recipe['group']
+  if stage.kind == 'rollouts':
+    return recipe['data']['reward'] * recipe['per_problem'] * STEPS, recipe['n']
+  if stage.kind == 'search':
+    return recipe['problems'] * recipe['runs'], sum(recipe['budgets'])
+  return recipe['problems'], recipe['n']
+
+
+def _rewarded(stage: Stage) -> dict:
+  """The ledger of reading so many responses with a reward model, to learn from them or to score."""
+  recipe, width = stage.recipe, stage.recipe['data']['row_tokens']
+  if stage.kind == 'score':
+    rows = recipe['samples']
+    scored = compute.score(stages.model(recipe), rows * width / 2, rows * width**2 / 8, rows, width)
+    return {
+      count: compute.empty()[count] | {'reward_model': compute.total(scored, count)}
+      for count in scored
+    }
+  rows = recipe['samples'] * recipe['epochs'] * (1 - recipe['held_out'])
+  return compute.train(stages.model(recipe), rows * width / 2, rows * width**2 / 8, rows, width)
+
+
 def sharing(tree: list[Stage]) -> tuple[float, float]:
   """(model FLOPs of training as planned, as independent runs): each measured cell run alone.
 
   Cells are the parents of banks; alone, each would train along its whole path.
   """
   by_id = {stage.id: stage for stage in tree}
-  cost = {s.id: compute.total(estimate(s)) for s in tree if s.kind != 'sample'}
+  cost = {s.id: compute.total(estimate(s)) for s in tree if s.kind in TRAINED}
+  cells = {s.parent for s in tree if s.kind == 'sample'}
 
   def path(stage_id):
     return 0.0 if stage_id is None else cost[stage_id] + path(by_id[stage_id].parent)
 
-  return sum(cost.values()), sum(path(s.parent) for s in tree if s.kind == 'sample')
+  return sum(cost.values()), sum(path(cell) for cell in cells)
 
 
 def matmul_peak(size: int = 1024, repeats: int = 5) -> float:
@@ -82,10 +125,13 @@ def seconds(tree: list[Stage], peak: float) -> dict[str, float]:
   compiled, result = set(), {}
   for stage in tree:
     recipe = stage.recipe
+    if stage.kind == 'hosted':
+      result[stage.id] = CALL_SECONDS * hosted.most(recipe)[0]
+      continue
     efficiency = min(EFFICIENCY_OF_WIDTH * recipe['model']['d_model'], EFFICIENCY_CAP)
     work = compute.total(estimate(stage), 'executed') / (peak * efficiency)
-    if stage.kind == 'sample':
-      work += RESPONSE_SECONDS * recipe['problems'] * recipe['n']
+    if stage.kind in ('sample', 'rollouts', 'search'):
+      work += RESPONSE_SECONDS * math.prod(_drawn(stage))
     program = stage.kind, recipe['preset']
     first = COMPILE_SECONDS[stage.kind] if program not in compiled else 0.0
     compiled.add(program)
@@ -101,11 +147,36 @@ def human(value: float, unit: str = '') -> str:
   return f'{value:.3g}{unit}'
 
 
+def _describe_hosted(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
+  """`describe` of a model behind an API: calls, tokens and money at the most."""
+  lines = [f'study {c.name}: {c.data.task}', '']
+  for s in tree:
+    calls, money = hosted.most(s.recipe)
+    about = [f'{calls:,} calls at the most']
+    about.append(f'up to {c.hosted.max_tokens:,} output tokens a response')
+    if money:
+      about.append(f'{money:.4g} in money for output at the most, input not counted')
+    about.append(f'stderr of an accuracy ≤ {0.5 / np.sqrt(s.recipe["problems"]):.3f}')
+    if workdir is not None and stages.done(workdir, s.id) is not None:
+      about.append('done')
+    lines += [f'{s.label}  [{s.id}]', f'    {", ".join(about)}']
+    if s.recipe['judge']:
+      lines.append(f'    judged by {s.recipe["judge"]["model"]} ({s.recipe["judge"]["method"]})')
+  caps = [f'{c.hosted.cap_tokens:,} tokens'] * bool(c.hosted.cap_tokens)
+  caps += [f'{c.hosted.cap_money:g} in money'] * bool(c.hosted.cap_money)
+  lines += ['', 'model FLOPs: 0 here; those of a hosted model are not known']
+  capped = f'it stops before it goes beyond {" or ".join(caps)}'
+  lines.append(capped if caps else 'no cap: set config.hosted.cap_tokens or cap_money')
+  return '\n'.join(lines)
+
+
 def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
   """The tree of stages with parameters, tokens, FLOPs and seconds, and the totals.
 
   Stages that are done in the workdir are marked, and their time is not counted.
   """
+  if c.hosted.model:
+    return _describe_hosted(c, tree, workdir)
   peak = matmul_peak()
   done = {s.id for s in tree if workdir is not None and stages.done(workdir, s.id) is not None}
   time_of = seconds([s for s in tree if s.id not in done], peak)

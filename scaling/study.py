@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ from scaling.errors import BadInput
 from scaling.launch import local
 from scaling.model import presets, transformer
 from scaling.model.transformer import Mechanics
-from scaling.stages import origin
+from scaling.stages import hosted, origin, search
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
@@ -39,6 +40,11 @@ FORMAT = 1  # of a workdir
 
 def data_spec(c: ConfigDict) -> batches.DataSpec:
   """The data of a study."""
+  if c.hosted.model:  # no tokens of ours, and no problem that is not asked
+    return batches.DataSpec(
+      task=c.data.task, pretrain_tasks=(), style=c.data.style, vocab='bytes', row_tokens=65_535,
+      seed=c.data.seed, sft=0, rl=0, validation=0, test=c.data.test_problems, pretrain=0,
+    )  # fmt: skip
   return batches.DataSpec(
     task=c.data.task,
     pretrain_tasks=tuple(c.pretrain.tasks),
@@ -50,6 +56,8 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
     rl=c.data.rl_problems,
     validation=c.data.validation_problems,
     test=c.data.test_problems,
+    reward=c.data.reward_problems,
+    attempts=float(c.data.attempts),
     pretrain=c.pretrain.examples if c.pretrain.tasks else 0,
     long_examples=c.data.long_examples,
   )
@@ -72,9 +80,25 @@ def expand(c: ConfigDict) -> list[Stage]:
     return stage.id
 
   for seed in c.seeds:
-    for size in c.model.sizes:
-      _branches_of(c, seed, size, data, add)
+    if c.hosted.model:
+      _hosted(c, seed, data, add)
+      continue
+    ends = {size: _branches_of(c, seed, size, data, add) for size in c.model.sizes}
+    _test_time(c, seed, ends, add)
   return list(tree.values())
+
+
+HOW_CALLED = ('concurrency', 'timeout', 'retries', 'cap_tokens', 'cap_money')
+
+
+def _hosted(c: ConfigDict, seed: int, data: dict, add) -> None:
+  """Adds the one stage of a model behind an API at one seed, which names a draw of its own."""
+  of = {k: v for k, v in c.hosted.items() if k not in HOW_CALLED}
+  add(
+    'hosted', None, f'{c.hosted.model}: bank of {c.data.test_problems} x {c.hosted.n}', seed=seed,
+    data=data, problems=c.data.test_problems, **of,
+    judge=c.judge.to_dict() if c.judge.model else None,
+  )  # fmt: skip
 
 
 def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
@@ -98,7 +122,76 @@ def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
   return {'origin': begun}, model
 
 
-def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
+class End(NamedTuple):
+  """The SFT branch of the largest budget of one size: where test-time compute begins."""
+
+  common: dict  # of its recipe
+  name: str
+  branch: str
+  bank: str  # its rollout bank on the test problems
+  width_rule: float
+
+
+def _sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool) -> dict:
+  """What the recipe of a bank has beside its model."""
+  drawn = dict(c.sample, pool=pool, problems=problems, n=n, measure=measure)
+  samples = min(c.sample.block_samples, n)
+  rows = min(c.sample.block_rows or samples, samples)
+  return drawn | {'stop': list(c.sample.stop), 'block_samples': samples, 'block_rows': rows}
+
+
+def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> None:
+  """Adds the reward models of one seed, what they score, and the searches."""
+  scorers = {}  # (policy, 'OBJECTIVE SIZE') -> stage
+  for policy in c.scorers.policies if c.scorers.objectives else ():
+    end = ends[policy]
+    drawn = _sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
+    bank = add('sample', end.branch, f'{end.name}: bank for reward models', **end.common, **drawn)
+    labels = None
+    if 'process' in c.scorers.objectives:
+      labels = add(
+        'rollouts', end.branch, f'{end.name}: roll-outs from steps', **end.common, bank=bank,
+        per_problem=c.scorers.per_problem, n=c.scorers.rollouts, temperature=c.sample.temperature,
+        response_tokens=c.sample.response_tokens, block_prompts=c.sample.block_prompts,
+        block_samples=c.scorers.rollouts, block_rows=c.scorers.rollouts,
+      )  # fmt: skip
+    for size in c.scorers.sizes:
+      scorer = ends[size]
+      rewarding = scorer.common | {'model': scorer.common['model'] | {'head': 'scalar'}}
+      for objective in c.scorers.objectives:
+        label = f'{objective} reward model {size} of {end.name}'
+        trained = add(
+          'preference', scorer.branch, label, **rewarding, objective=objective, bank=bank,
+          labels=labels if objective == 'process' else None, rows=c.scorers.rows,
+          epochs=c.scorers.epochs, learning_rate=c.scorers.learning_rate * scorer.width_rule,
+          warmup=c.scorers.warmup_steps, held_out=c.scorers.held_out,
+          samples=c.data.reward_problems
+          * (c.scorers.per_problem if objective == 'process' else c.scorers.n),
+        )  # fmt: skip
+        scorers[policy, f'{objective} {size}'] = trained
+        add(
+          'score', end.bank, f'{end.name}: scored by {objective} {size}', **end.common,
+          scorer=trained, block_rows=c.scorers.rows, samples=c.data.test_problems * c.sample.n,
+        )  # fmt: skip
+  for policy in c.search.policies if c.search.strategies else ():
+    end = ends[policy]
+    for text in c.search.strategies:
+      strategy, options = configs.call(text)
+      recipe = end.common | dict(
+        strategy=strategy,
+        options=options,
+        budgets=sorted(c.search.budgets),
+        runs=c.search.runs,
+        scorer=scorers.get((policy, c.search.scorer)),
+        temperature=c.search.temperature,
+        response_tokens=c.search.response_tokens,
+        problems=c.data.test_problems,
+      )
+      search.check(recipe)
+      add('search', end.branch, f'{end.name}: {text}', **recipe)
+
+
+def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
   """Adds the stages of one model at one seed."""
   begun, model = model_of(c, size)
   tuned = dataclasses.replace(model, lora_rank=c.lora.rank, lora_alpha=float(c.lora.alpha))
@@ -112,11 +205,10 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
   )
   name = f'{size} seed {seed}'
 
-  def sample(parent: str, label: str) -> None:
-    add(
-      'sample', parent, f'{label}: bank of {c.data.test_problems} x {c.sample.n}', **common,
-      problems=c.data.test_problems, **c.sample,
-    )  # fmt: skip
+  def sample(parent: str, label: str) -> str:
+    drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
+    label = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
+    return add('sample', parent, label, **common, **drawn)
 
   def supervised(kind, parent, label, part, **where) -> str:
     recipe = common | where
@@ -146,7 +238,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
       'sft', trunk, f'{name}: sft {tokens:,.0f} tokens', c.sft, pool='sft', start=at, stop=end,
       end=end, decay=end - at, measure=True, trunk=root,
     )  # fmt: skip
-    sample(branch, f'{name}: sft {tokens:,.0f}')
+    end_of_sft = branch, sample(branch, f'{name}: sft {tokens:,.0f}')
     if size in c.rl.sizes and tokens in c.rl.sft_tokens:
       parent, done = branch, 0
       for updates in sorted(c.rl.updates):
@@ -158,6 +250,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> None:
         )
         sample(parent, label)
         done = updates
+  return End(common, name, *end_of_sft, width_rule)
 
 
 def open_workdir(workdir: Path) -> Path:
@@ -192,6 +285,8 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
       f'config.mesh has {mesh.size} devices, and the {processes.count()} processes have '
       f'{jax.device_count()}: a run of several processes uses all of them'
     )
+  if c.hosted.model:
+    return
   if c.rl.updates:
     sharding.check_rows(mesh, c.rl.prompts, 'config.rl.prompts')
   sharding.check_rows(mesh, c.sample.block_prompts, 'config.sample.block_prompts')
@@ -240,6 +335,9 @@ def run(c: ConfigDict, workdir: Path) -> Path:
   config or a workdir that cannot be used, before anything is trained.
   """
   tree = expand(c)
+  for stage in tree:
+    if stage.kind == 'hosted':
+      hosted.ready(stage.recipe)
   mesh = sharding.make_mesh(**c.mesh)
   check_mesh(c, tree, mesh)
   processes.agree(c.to_dict(), 'not the same config; give all processes the same command')
@@ -255,7 +353,8 @@ def run(c: ConfigDict, workdir: Path) -> Path:
       folder.parent.mkdir(exist_ok=True)
       tasks.prepare(data, folder, lambda line: print(line, flush=True))
       batches.write_tallies(folder)
-      _note_lengths(c, batches.load(folder))
+      if not c.hosted.model:
+        _note_lengths(c, batches.load(folder))
 
     processes.once(prepare)
     setting = stages.Setting(
@@ -265,6 +364,7 @@ def run(c: ConfigDict, workdir: Path) -> Path:
       c.checkpoint_seconds,
       environment,
       lambda part, words: None,
+      {name: c.hosted[name] for name in HOW_CALLED},
     )
     done = processes.once(lambda: [s.id for s in tree if stages.done(workdir, s.id) is not None])
     todo = [stage for stage in tree if stage.id not in done]

@@ -115,6 +115,56 @@ CASES = [
   ('lora.alpha', 0.0, 'config.lora.alpha is 0.0'),
   ('optimizer.z_loss', -0.1, 'config.optimizer.z_loss'),
   ('checkpoint_seconds', 0.0, 'config.checkpoint_seconds'),
+  ('data.attempts', 1.5, r'config.data.attempts is 1.5: it must be in \[0, 1\]'),
+  ('data.reward_problems', -1, 'config.data.reward_problems is -1'),
+  ('sample.top_k', -1, 'config.sample.top_k is -1: it must be at least 0'),
+  ('sample.top_p', 0.0, r'config.sample.top_p is 0.0: it must be in \(0, 1\]'),
+  ('sample.top_p', 1.5, 'config.sample.top_p is 1.5'),
+  ('sample.min_p', 1.0, r'config.sample.min_p is 1.0: it must be in \[0, 1\)'),
+  ('sample.block_rows', -1, 'config.sample.block_rows is -1'),
+  ('sample.block_rows', 256, 'config.sample.block_rows is 256: it must be at most'),
+  ('scorers.n', 0, 'config.scorers.n is 0'),
+  ('scorers.per_problem', 0, 'config.scorers.per_problem'),
+  ('scorers.rollouts', 0, 'config.scorers.rollouts'),
+  ('scorers.rows', 0, 'config.scorers.rows'),
+  ('scorers.epochs', 0.0, 'config.scorers.epochs'),
+  ('scorers.learning_rate', 0.0, 'config.scorers.learning_rate'),
+  ('scorers.warmup_steps', -1, 'config.scorers.warmup_steps'),
+  ('scorers.held_out', 1.0, r'config.scorers.held_out is 1.0: it must be in \(0, 1\)'),
+  ('scorers.objectives', ('outcom',), "config.scorers.objectives: unknown 'outcom'.*outcome"),
+  ('scorers.objectives', ('outcome',), 'config.scorers.sizes, and of whose samples'),
+  ('scorers.sizes', ('1m',), "config.scorers.sizes: '1m' is not among config.model.sizes"),
+  ('search.budgets', (0,), r'config.search.budgets is \(0,\): it must be at least 1'),
+  ('search.runs', 0, 'config.search.runs'),
+  ('search.temperature', 0.0, 'config.search.temperature'),
+  ('search.response_tokens', 0, 'config.search.response_tokens'),
+  ('search.scorer', 'process 75k', 'not among those of config.scorers .there are none'),
+  ('search.strategies', ('beam(4)',), r'has .beam\(4\).: write it like beam\(width=4\)'),
+  ('search.strategies', ('revision',), 'say which sizes search, in config.search.policies'),
+  ('hosted.n', 0, 'config.hosted.n is 0'),
+  ('hosted.max_tokens', 0, 'config.hosted.max_tokens is 0'),
+  ('hosted.concurrency', 0, 'config.hosted.concurrency is 0'),
+  ('hosted.timeout', 0.0, 'config.hosted.timeout is 0.0'),
+  ('hosted.temperature', -1.0, 'config.hosted.temperature is -1.0'),
+  ('hosted.input_price', -1.0, 'config.hosted.input_price is -1.0'),
+  ('hosted.output_price', -1.0, 'config.hosted.output_price is -1.0'),
+  ('hosted.cached_price', -1.0, 'config.hosted.cached_price is -1.0'),
+  ('hosted.retries', -1, 'config.hosted.retries is -1'),
+  ('hosted.cap_tokens', -1, 'config.hosted.cap_tokens is -1'),
+  ('hosted.cap_money', -1.0, 'config.hosted.cap_money is -1.0'),
+  ('judge.max_tokens', 0, 'config.judge.max_tokens is 0'),
+  ('judge.temperature', -1.0, 'config.judge.temperature is -1.0'),
+  ('judge.input_price', -1.0, 'config.judge.input_price is -1.0'),
+  ('judge.output_price', -1.0, 'config.judge.output_price is -1.0'),
+  ('judge.cached_price', -1.0, 'config.judge.cached_price is -1.0'),
+]
+
+WITH_SCORERS = [
+  ('data.reward_problems', 8, 'config.data.reward_problems is 8: reward models learn'),
+  ('data.reward_problems', 30, r'config.sample.block_prompts \(4\) does not divide'),
+  ('scorers.policies', ('150k',), "'25k' is not among config.scorers.policies"),
+  ('search.scorer', 'process 150k', 'not among those of config.scorers .process 25k'),
+  ('search.response_tokens', 65, 'config.search.response_tokens is 65: it must be at most'),
 ]
 
 WITH_RL = [
@@ -129,6 +179,28 @@ WITH_RL = [
 @pytest.mark.parametrize('key, value, says', CASES)
 def test_refused(key, value, says):
   _refused(config.default(), key, value, says)
+
+
+def _with_scorers():
+  c = config.default()
+  c.data.reward_problems = 40
+  c.scorers.objectives, c.scorers.sizes, c.scorers.policies = ('process',), ('25k',), ('25k',)
+  c.search.strategies, c.search.policies = ('beam(width=2)',), ('25k',)
+  c.search.scorer = 'process 25k'
+  return c
+
+
+@pytest.mark.parametrize('key, value, says', WITH_SCORERS)
+def test_refused_with_scorers(key, value, says):
+  _refused(_with_scorers(), key, value, says)
+
+
+def test_a_call_is_read_and_not_run():
+  assert config.call('dvts') == ('dvts', {})
+  assert config.call("beam(width=4, choose='best')") == ('beam', {'width': 4, 'choose': 'best'})
+  for text in ('beam(width=open)', '__import__("os").system("ls")', 'beam(', '3'):
+    with pytest.raises(BadInput, match='write it like'):
+      config.call(text)
 
 
 @pytest.mark.parametrize('key, value, says', WITH_RL)
@@ -154,7 +226,8 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   ranged = [key for *_, keys in config.RANGES for key in keys.split()]
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
-  others = {'seeds', 'rl.updates', 'init_tokens', 'model.rope_theta'}  # the last may be None
+  others = {'seeds', 'rl.updates', 'init_tokens', 'search.budgets'}
+  others |= {'model.rope_theta', 'hosted.cached_price', 'judge.cached_price'}  # may be None
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
   assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
 

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from scaling import compute, plan, study
+from scaling import compute, config, plan, study
 from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from tests import tiny
@@ -201,3 +201,44 @@ def test_two_runs_do_not_share_a_workdir_at_once(tmp_path):
 def test_a_workdir_whose_making_was_cut_off_can_be_used(tmp_path):
   (tmp_path / '.version.json.1.partial').write_text('{"for')
   assert study.open_workdir(tmp_path) == tmp_path
+
+
+def test_a_search_is_checked_with_the_plan():
+  c = config.default()
+  c.search.policies = ('25k',)
+  for strategy, says in (
+    ('beem', "has 'beem': it must be one of beam"),
+    ('beam', 'beam: it needs a scorer: set config.search.scorer'),
+    ('many_shot(width=3)', r'has many_shot\(width=…\): many_shot takes samples'),
+    ('revision', 'revision: config.data.attempts is 0'),
+  ):
+    c.search.strategies = (strategy,)
+    with pytest.raises(BadInput, match=says):
+      study.expand(c)
+
+
+def test_reward_models_stand_beside_the_last_branch():
+  c = config.default()
+  c.data.reward_problems = 40
+  c.scorers.objectives, c.scorers.sizes = ('outcome', 'process'), ('25k', '150k')
+  c.scorers.policies = ('150k',)
+  c.search.strategies, c.search.policies = ('dvts(width=2)',), ('150k',)
+  c.search.scorer = 'process 25k'
+  tree = {s.id: s for s in study.expand(c)}
+  kinds = lambda kind: [s for s in tree.values() if s.kind == kind]
+  scorers = kinds('preference')
+  assert len(scorers) == len(kinds('score')) == 4 and len(kinds('rollouts')) == 1
+  (searched,) = kinds('search')
+  follows = tree[searched.recipe['scorer']]
+  assert follows.recipe['objective'] == 'process' and follows.recipe['preset'] == '25k'
+  assert follows.recipe['model']['head'] == 'scalar'
+  for s in scorers:
+    bank = tree[s.recipe['bank']]
+    assert bank.recipe['pool'] == 'reward' and bank.recipe['preset'] == '150k'
+    assert bank.parent == searched.parent and not bank.recipe['measure']
+    assert (s.recipe['labels'] is None) == (s.recipe['objective'] == 'outcome')
+  for s in kinds('score'):
+    assert tree[s.parent].parent == searched.parent and tree[s.parent].recipe['pool'] == 'test'
+  order = list(tree)
+  for s in tree.values():
+    assert all(order.index(i) < order.index(s.id) for i in stages.inputs(s))

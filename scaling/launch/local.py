@@ -10,10 +10,20 @@ import time
 import tqdm
 
 from scaling import compute, files, processes
-from scaling.stages import rl, sample, supervised
+from scaling.stages import hosted, preference, rl, rollouts, sample, score, search, supervised
 from scaling.stages import stage as stages
 
-RUN = {'pretrain': supervised.run, 'sft': supervised.run, 'rl': rl.run, 'sample': sample.run}
+RUN = {
+  'pretrain': supervised.run,
+  'sft': supervised.run,
+  'rl': rl.run,
+  'sample': sample.run,
+  'rollouts': rollouts.run,
+  'preference': preference.run,
+  'score': score.run,
+  'search': search.run,
+  'hosted': hosted.run,
+}
 
 
 def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str, float]) -> None:
@@ -69,10 +79,10 @@ def _run(setting: stages.Setting, stage: stages.Stage) -> str:
   folder, began = stages.folder(setting.workdir, stage.id), time.monotonic()
   folder.mkdir(parents=True, exist_ok=True)
   files.write_json(folder / 'stage.json', stage._asdict())
-  parent = stages.done(setting.workdir, stage.parent) if stage.parent else {'outcome': 'ok'}
-  if parent['outcome'] != 'ok':
+  read = [stages.done(setting.workdir, i) for i in stages.inputs(stage)]
+  if any(result['outcome'] != 'ok' for result in read):
     outcome, spent = 'parent failed', compute.empty()
-    words = 'left out: its parent did not end well'
+    words = 'left out: a stage that it goes on from did not end well'
   else:
     try:
       RUN[stage.kind](setting, stage)

@@ -26,7 +26,7 @@ class Stage(NamedTuple):
   """A node of the study's tree. Its id is a hash of its parent's id and of its recipe."""
 
   id: str
-  kind: str  # pretrain, sft, rl or sample
+  kind: str  # a key of launch.local.RUN
   parent: str | None
   label: str  # for people
   recipe: dict  # JSON: all that its result depends on, beside the parent
@@ -41,6 +41,7 @@ class Setting(NamedTuple):
   checkpoint_seconds: float
   environment: dict  # git commit, versions, device
   progress: Callable[[float, str], None]  # part done, in [0, 1], and a few words
+  calls: dict | None = None  # how a hosted model is called: study.HOW_CALLED
 
 
 class NonFinite(ArithmeticError):
@@ -56,7 +57,7 @@ class NonFinite(ArithmeticError):
 
 # The random streams of a seed, never shared. All models of a seed are evaluated with the same noise
 # on the same problems, so differences between cells are paired.
-STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3}
+STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4}
 
 
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
@@ -65,6 +66,12 @@ def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
   return Stage(
     f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:10]}', kind, parent, label, recipe
   )
+
+
+def inputs(stage: Stage) -> list[str]:
+  """Ids of the stages whose results a stage reads: its parent, and those its recipe names."""
+  named = (stage.recipe.get(key) for key in ('reference', 'bank', 'labels', 'scorer'))
+  return [i for i in (stage.parent, *named) if i is not None]
 
 
 def folder(workdir: Path, stage_id: str) -> Path:
@@ -234,7 +241,7 @@ def begin(setting: Setting, stage: Stage):
     params = origin.load(stage.recipe['origin'], cfg, setting.mesh)
   else:
     state = state_of(setting.workdir, stage.parent, setting.mesh)
-    if stage.recipe['start'] > 0:
+    if stage.recipe.get('start', 0) > 0:
       return state, meta, []
     params = state.params
   fresh = key(stage.recipe['seed'], 'adapters')

@@ -1,0 +1,1 @@
+"""Strategies that spend compute at test time by generating: trees, revisions, forced thinking."""

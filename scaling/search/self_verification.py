@@ -1,0 +1,58 @@
+"""Self-verification: the model that draws k attempts also judges each of them.
+
+An attempt's weight is the probability of the verdict 'right', of the two verdicts that it was
+taught (config.data.attempts), after a prompt that shows the attempt (data/attempts.py).
+"""
+
+import functools
+import math
+
+from scaling.data import attempts
+from scaling.search import cost as costs
+from scaling.search import outcome
+from scaling.search.outcome import Outcome
+
+
+def search(problems, tools, k: int, *, choose='best'):
+  """The answer of k attempts, by their own weights: choose 'best' or 'weighted'.
+
+  BadInput where a prompt with an attempt does not fit in a row.
+  """
+  outcome.check_budget('self_verification', k)
+  outcome.check_choice('self_verification', choose, ('best', 'weighted'))
+  vocab, cfg, marks = tools.vocab, tools.cfg, attempts.marks(tools.style)
+  plain = [vocab.prompt(problem.prompt) for problem in problems]
+  verdicts = [vocab.encode(text) for text in (marks.right, marks.wrong)]
+  asked = [vocab.prompt(attempts.verify(tools.style, p.prompt, '')) for p in problems]
+  longest = max(map(len, verdicts))
+  outcome.check_room('self_verification', tools, max(map(len, asked)) + longest)
+  drawn = tools.generator.draw(plain, n=k, salt=f'{tools.run}')
+  spent, questions = [], {}
+  responses = []
+  for problem, prompt, samples in zip(problems, plain, drawn, strict=True):
+    cost = costs.add(
+      costs.prefill(cfg, len(prompt)),
+      costs.decode(cfg, len(prompt), [len(one.tokens) for one in samples]),
+      costs.Cost(samples=k),
+    )
+    responses.append([])
+    for one in samples:
+      write = functools.partial(attempts.verify, tools.style, problem.prompt)
+      question = tuple(outcome.showing(tools, write, vocab.decode(one.tokens), longest))
+      kept = costs.common(list(question), prompt + one.tokens[:-1])
+      cost = costs.add(cost, costs.prefill(cfg, len(question), kept))
+      questions[question] = None
+      answer = outcome.response(tools, problem, one.tokens, one.stopped)
+      responses[-1].append((question, answer))
+    spent.append(cost)
+  rows = [(list(question), verdict) for question in questions for verdict in verdicts]
+  logps = tools.generator.weigh([q for q, _ in rows], [v for _, v in rows])
+  for i, question in enumerate(questions):
+    right, wrong = logps[2 * i], logps[2 * i + 1]
+    questions[question] = 1 / (1 + math.exp(min(wrong - right, 700)))
+  found = []
+  for problem, pairs, cost in zip(problems, responses, spent, strict=True):
+    weights = [questions[question] for question, _ in pairs]
+    value = outcome.chosen([answer for _, answer in pairs], weights, choose)
+    found.append(Outcome(problem.id, value, cost))
+  return found

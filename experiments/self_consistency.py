@@ -1,0 +1,25 @@
+"""Self-consistency: how far does a majority vote go, and at what temperature?
+
+    python run.py --config=experiments/self_consistency.py --workdir=results/test_time
+    python run.py --config=experiments/self_consistency.py:0.5 --workdir=results/test_time
+
+Time: a minute from a cached base (see best_of_n.py).
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import best_of_n
+from scaling.errors import BadInput
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  c = best_of_n.base(arg if arg == 'smoke' else '')
+  c.name = 'self_consistency' + (f'_{arg}'.replace('.', '') if arg else '')
+  if arg == 'smoke':
+    return c
+  try:
+    c.sample.temperature = float(arg or 1)
+  except ValueError:
+    raise BadInput(f"experiments/self_consistency.py:{arg}: 'smoke', or a temperature") from None
+  c.sample.n = 256
+  return c

@@ -122,6 +122,7 @@ def default() -> ConfigDict:
   c.sample.block_samples = 128  # a prompt is prefilled once for each block
   # Rows of each prompt that decode at a time: one that stops takes its next sample. 0: all of them.
   c.sample.block_rows = 0
+  c.sample.prompt_chunk = 0  # tokens of a prompt that are prefilled at a time; 0: all of it
 
   # Reward models: each learns from samples of one SFT branch, and scores its bank. Branches are
   # those of the largest budget of config.sft.tokens.
@@ -253,7 +254,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     lambda x: x >= 0,
     'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
     'sft.warmup_steps rl.kl_coef optimizer.z_loss lora.rank mechanics.loss_chunk model.mup_base '
-    'data.reward_problems sample.top_k sample.block_rows scorers.warmup_steps',
+    'data.reward_problems sample.top_k sample.prompt_chunk sample.block_rows scorers.warmup_steps',
   ),
   (
     'more than 0',

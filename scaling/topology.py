@@ -176,12 +176,12 @@ def _score(recipe, rows, width, segments, mesh, how) -> Program:
   )
 
 
-def _sampler(recipe, prompts, samples, mesh, how) -> Program:
+def _sampler(recipe, prompts, samples, rows, mesh, how) -> Program:
   """The sampler, with every response as long as it may be, and prompts that fill the rest of a row
   of the data."""
   cfg, response = stages.model(recipe), recipe['response_tokens']
   width = max(8, (recipe['data']['row_tokens'] - response) // 8 * 8)
-  shape = sample_step.SampleShape(prompts, samples, samples, width, response)
+  shape = sample_step.SampleShape(prompts, samples, rows, width, response)
   arguments = (
     transformer.form(cfg),
     _shape(jnp.int32, prompts, width),
@@ -201,9 +201,13 @@ def _sampler(recipe, prompts, samples, mesh, how) -> Program:
     sample_step.make_sampler(cfg, shape, mesh, how),
     arguments,
     compute.generate(
-      cfg, [width] * prompts, lengths, width, sample_step.windows(shape), steps, samples
+      cfg, [width] * prompts, lengths, width, sample_step.windows(shape), steps, rows
     ),
   )
+
+
+# Kinds whose shapes depend on what is sampled, which is not known before it is.
+UNPLANNED = ('rollouts', 'preference', 'score', 'search')
 
 
 def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Program]]:
@@ -211,12 +215,14 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
 
   Rows are counted as full, packed ones of two segments each, as `--plan` does.
   """
+  if stage.kind in UNPLANNED:
+    return []
   recipe, width = stage.recipe, stage.recipe['data']['row_tokens']
   how = stages.mechanics(how, recipe, mesh)
   if stage.kind == 'sample':
     block = recipe['block_prompts'], recipe['block_samples']
     blocks = recipe['problems'] * recipe['n'] / (block[0] * block[1])
-    return [(blocks, _sampler(recipe, *block, mesh, how))]
+    return [(blocks, _sampler(recipe, *block, recipe['block_rows'], mesh, how))]
   steps = recipe['stop'] - recipe['start']
   if stage.kind != 'rl':
     step = _train(recipe, losses.cross_entropy, None, recipe['rows'], width, 2, mesh, how)
@@ -226,7 +232,7 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
       found.append((1, _score(recipe, rows, width, 2, mesh, how)))
     return found
   P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
-  sampler = _sampler(recipe, P, G, mesh, how)
+  sampler = _sampler(recipe, P, G, G, mesh, how)
   width = sampler.arguments[1].shape[1] + recipe['response_tokens']
   options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
   scores = steps * (1 + (recipe['kl_coef'] > 0))
@@ -385,7 +391,10 @@ def report(c: ConfigDict, name: str, say: Callable[[str], None] = _say) -> None:
         say('\n' + '\n'.join(_lines(program, done[program.key])))
   say('\nstages, each at its roofline:')
   for stage in tree:
-    say(f'  {stage.label}: {_of_stage(found[stage.id], done, topology)}')
+    words = _of_stage(found[stage.id], done, topology)
+    if stage.kind in UNPLANNED:
+      words = 'not compiled, as its shapes depend on what will be sampled'
+    say(f'  {stage.label}: {words}')
 
 
 def _heading(c: ConfigDict, topology: Topology, mesh: Mesh, how: Mechanics) -> str:

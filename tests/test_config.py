@@ -121,6 +121,7 @@ CASES = [
   ('sample.top_p', 0.0, r'config.sample.top_p is 0.0: it must be in \(0, 1\]'),
   ('sample.top_p', 1.5, 'config.sample.top_p is 1.5'),
   ('sample.min_p', 1.0, r'config.sample.min_p is 1.0: it must be in \[0, 1\)'),
+  ('sample.prompt_chunk', -1, 'config.sample.prompt_chunk is -1: it must be at least 0'),
   ('sample.block_rows', -1, 'config.sample.block_rows is -1'),
   ('sample.block_rows', 256, 'config.sample.block_rows is 256: it must be at most'),
   ('scorers.n', 0, 'config.scorers.n is 0'),

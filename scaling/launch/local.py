@@ -9,7 +9,7 @@ import time
 
 import tqdm
 
-from scaling import compute, files, processes
+from scaling import compute, files, processes, sample_step, train_step
 from scaling.stages import hosted, preference, rl, rollouts, sample, score, search, supervised
 from scaling.stages import stage as stages
 
@@ -72,6 +72,19 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
     else:
       bar.write(line, file=sys.stdout)
   bar.close()
+  if todo and processes.first():
+    print(f'programs: {_programs()}', flush=True)
+
+
+def _programs() -> str:
+  """How many shapes of each step this process has made."""
+  made = {
+    'train step': train_step.make_train_step,
+    'sampler': sample_step.make_sampler,
+    'scoring pass': train_step.make_score,
+  }
+  counts = {name: make.cache_info().misses for name, make in made.items()}
+  return ', '.join(f'{count} of the {name}' for name, count in counts.items() if count) or 'none'
 
 
 def _run(setting: stages.Setting, stage: stages.Stage) -> str:

@@ -53,7 +53,12 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   P, S = recipe['block_prompts'], recipe['block_samples']
   sharding.check_rows(setting.mesh, P, 'config.sample.block_prompts')
   shape = sample_step.SampleShape(
-    P, S, recipe['block_rows'], prompt_width(data), recipe['response_tokens']
+    P,
+    S,
+    recipe['block_rows'],
+    prompt_width(data),
+    recipe['response_tokens'],
+    recipe['prompt_chunk'],
   )
   truncation = sample_step.Truncation(recipe['top_k'], recipe['top_p'], recipe['min_p'])
   ends = stops.table(data.vocab, [data.vocab.stop], recipe['stop'])

@@ -221,7 +221,7 @@ def generate(
 
   Model: each prompt once at its real length, with one row of logits; then the passes of each
   response. Executed: the prefill at padded width; then all rows, in every step, attending to all
-  slots of prompt and cache and to the token itself.
+  slots of prompt and cache and to the token itself (on a CPU that is among the slots: a key less).
   """
   prompt_lengths = np.asarray(prompt_lengths, np.int64)
   response_lengths = np.asarray(response_lengths, np.int64)

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from scaling import sharding
 from scaling.errors import BadInput
-from scaling.model import transformer
+from scaling.model import attention, transformer
 
 
 class SampleShape(NamedTuple):
@@ -206,8 +206,9 @@ def prefill(
   C = -(-n // m) * T
   zeros = lambda *shape: jnp.zeros(shape, jnp.int32)
   numbers = lambda count: jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (P, count))
+  cache = transformer.empty_cache(cfg, P * m, windows(shape)[0], prefix)
   return SampleState(
-    cache=transformer.empty_cache(cfg, P * m, windows(shape)[0], prefix),
+    cache=transformer.apart(cache) if attention.multiplies(mesh) else cache,
     first=first,
     logits=jnp.repeat(first, m, axis=0),
     token=zeros(P * m),

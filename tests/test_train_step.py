@@ -151,6 +151,7 @@ def test_where_rows_alone_are_split_gradients_are_added_up_over_devices_once_a_s
   assert 'all-reduce(' in entry and 'all-reduce(' not in loops
 
 
+@pytest.mark.slow
 def test_sgd_ends_at_the_same_parameters_on_every_mesh():
   """Ten steps by the gradients themselves: Adam's first step makes full steps of noise."""
 

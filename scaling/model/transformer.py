@@ -114,8 +114,8 @@ class Cache(NamedTuple):
   first again. What a row sees of its own slots is said by `valid`, and may be edited.
   """
 
-  k: jax.Array  # [L, B, K, H, S]
-  v: jax.Array  # [L, B, K, S, H]
+  k: jax.Array | tuple  # [L, B, K, H, S]; or, see `apart`, L arrays without the first axis
+  v: jax.Array | tuple  # [L, B, K, S, H]
   valid: jax.Array  # bool [B, S]: the slot holds a token that the row may look back on
   length: jax.Array  # int32 []: slots written so far, overwritten ones counted again
   prefix: 'Cache | None' = None
@@ -132,8 +132,20 @@ def empty_cache(cfg: ModelConfig, rows: int, slots: int, prefix: Cache | None = 
 def grow_cache(cache: Cache, slots: int) -> Cache:
   """The cache with empty slots behind its own, of which none may have been overwritten."""
   more = slots - cache.valid.shape[-1]
-  pad = lambda x, axis: jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
-  return cache._replace(k=pad(cache.k, 4), v=pad(cache.v, 3), valid=pad(cache.valid, 1))
+  pad = lambda x, axis: jnp.pad(x, [(0, more * (i == x.ndim + axis)) for i in range(x.ndim)])
+  k = jax.tree.map(lambda x: pad(x, -1), cache.k)
+  v = jax.tree.map(lambda x: pad(x, -2), cache.v)
+  return cache._replace(k=k, v=v, valid=pad(cache.valid, -1))
+
+
+def apart(cache: Cache) -> Cache:
+  """The cache, and its prefix, with an array for each layer in place of a stack.
+
+  `hidden` then goes through the layers one by one. In a scan XLA on CPUs copies the slots of each
+  layer out of the stack before it reads them.
+  """
+  prefix = None if cache.prefix is None else apart(cache.prefix)
+  return cache._replace(k=tuple(cache.k), v=tuple(cache.v), prefix=prefix)
 
 
 def frequencies(cfg: ModelConfig) -> np.ndarray:
@@ -300,8 +312,7 @@ class Transformer(nnx.Module):
       def attend(q, k, v):
         if cache is None:
           return attention.self_attention(q, k, v, new, how.attention, mesh)
-        own = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
-        parts = [(*kv, mask) for kv, mask in zip([own, *past], masks, strict=True)]
+        parts = [(*kv, mask) for kv, mask in zip([_slots(k, v), *past], masks, strict=True)]
         return attention.attend(q, parts, attention.multiplies(mesh))
 
       return nnx.merge(graph, block)(x, turn, attend, place)
@@ -309,21 +320,57 @@ class Transformer(nnx.Module):
     if REMAT[how.remat] is not None and cache is None:
       layer = jax.checkpoint(layer, policy=REMAT[how.remat], prevent_cse=False)
     x = place(self.embed[...].astype(cfg.dtype)[tokens_BxT], 'stream')
+    if cache is not None and isinstance(cache.k, tuple):
+      return self._layer_by_layer(x, turn, new, masks, cache, place, mesh)
     past = [(c.k, c.v) for c in sources]
-    x, (k, v) = jax.lax.scan(layer, x, (stacked, past), unroll=how.unroll)
+    x, kv = jax.lax.scan(layer, x, (stacked, past), unroll=how.unroll)
+    k, v = _slots(*kv)
     x = _rms_norm(x, self.final_norm[...], cfg.norm_eps)
-    k, v = k.transpose(0, 1, 3, 4, 2), v.swapaxes(2, 3)
     if cache is None:
       return x, Cache(k, v, new > 0, jnp.int32(tokens_BxT.shape[1]))
     slot = cache.length % cache.valid.shape[1]
     put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
     return x, Cache(
-      put(cache.k, k, 4),
-      put(cache.v, v, 3),
-      put(cache.valid, new > 0, 1),
+      put(cache.k, k, -1),
+      put(cache.v, v, -2),
+      put(cache.valid, new > 0, -1),
       cache.length + tokens_BxT.shape[1],
       cache.prefix,
     )
+
+  def _layer_by_layer(self, x, turn, new, masks, cache, place, mesh):
+    """The end of `hidden` behind a cache that is `apart`: each layer writes the new tokens' slots
+    and then attends to all of its own, the new ones among them: so they are written in place."""
+    graph, stacked = nnx.split(self.blocks)
+    (B, T), S = new.shape, cache.valid.shape[1]
+    slot = cache.length % S
+    put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
+    among, behind, *shared = masks
+    seen = put(jnp.broadcast_to(behind, (B, 1, T, S)), among, -1)
+    written = []
+    for i in range(self.cfg.n_layers):
+
+      def write(k, v, i=i):
+        k, v = _slots(k, v)
+        return put(cache.k[i], k, -1), put(cache.v[i], v, -2)
+
+      def attend(q, k, v, i=i, write=write):
+        parts = [(*write(k, v), seen)]
+        parts += [(cache.prefix.k[i], cache.prefix.v[i], mask) for mask in shared]
+        return attention.attend(q, parts, attention.multiplies(mesh))
+
+      block = nnx.merge(graph, jax.tree.map(lambda p, i=i: p[i], stacked))
+      x, kv = block(x, turn, attend, place)
+      written.append(write(*kv))
+    k, v = zip(*written, strict=True)
+    x = _rms_norm(x, self.final_norm[...], self.cfg.norm_eps)
+    valid = put(cache.valid, new > 0, -1)
+    return x, Cache(k, v, valid, cache.length + T, cache.prefix)
+
+
+def _slots(k, v):
+  """Keys and values [..., T, K, H] of new tokens as a cache has them."""
+  return jnp.moveaxis(k, -3, -1), jnp.swapaxes(v, -3, -2)
 
 
 def _masks(tokens_BxT, segment_ids, cache):

@@ -245,10 +245,11 @@ def test_a_packed_segment_never_sees_another():
       np.testing.assert_allclose(packed[there], alone, atol=1e-5)
 
 
-def test_decoding_with_a_cache_equals_teacher_forcing():
+@pytest.mark.parametrize('laid', [lambda cache: cache, transformer.apart], ids=['stack', 'apart'])
+def test_decoding_with_a_cache_equals_teacher_forcing(laid):
   tokens, params = random_tokens(3, 10), params_of(CFG)
   expected = forward(CFG, params, tokens)
-  cache = transformer.empty_cache(CFG, rows=3, slots=10)
+  cache = laid(transformer.empty_cache(CFG, rows=3, slots=10))
   pieces = []
   for start, stop in [(0, 4), *((t, t + 1) for t in range(4, 10))]:  # a chunk, then token by token
     part = tokens[:, start:stop]
@@ -257,8 +258,8 @@ def test_decoding_with_a_cache_equals_teacher_forcing():
   np.testing.assert_allclose(np.concatenate(pieces, axis=1), expected, atol=1e-5)
   assert cache.length == 10 and cache.valid.all()
   _, full = jitted(CFG)(params, tokens, places(tokens), None)  # a prefill's cache is the same one
-  np.testing.assert_allclose(full.k, cache.k, atol=1e-5)
-  np.testing.assert_allclose(full.v, cache.v, atol=1e-5)
+  np.testing.assert_allclose(full.k, np.stack(cache.k), atol=1e-5)
+  np.testing.assert_allclose(full.v, np.stack(cache.v), atol=1e-5)
 
 
 def test_a_shared_prefix_equals_a_prefix_for_each_row():
@@ -269,6 +270,7 @@ def test_a_shared_prefix_equals_a_prefix_for_each_row():
   each = lambda x: np.repeat(x, n, axis=0)
   _, unshared = jitted(CFG)(params, each(prompts), places(each(prompts)), each(real))
   shared, unshared = (transformer.empty_cache(CFG, P * n, T, c) for c in (shared, unshared))
+  shared = transformer.apart(shared)  # and the other is a stack
   responses = random_tokens(P * n, T, seed=1)
   for t in range(T):
     step = (params, responses[:, t, None], (each(lengths) + t)[:, None], None)

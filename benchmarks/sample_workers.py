@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.train_workers import peak_memory
+from benchmarks.train_workers import peak_memory, tunix_model
 
 
 def prompts(work) -> np.ndarray:
@@ -171,25 +171,9 @@ def hf_dynamic(work):
 
 
 def tunix(work):
-  from flax import nnx
   from tunix.generate import sampler as tunix_sampler
-  from tunix.models.llama3 import model as llama
 
   m = work['model']
-  if m['dtype'] != 'float32':
-    raise harness.Skip('its models compute in the precision of their parameters')
-  config = llama.ModelConfig(
-    num_layers=m['n_layers'],
-    vocab_size=m['vocab_size'],
-    embed_dim=m['d_model'],
-    hidden_dim=m['d_ff'],
-    num_heads=m['n_heads'],
-    head_dim=m['head_dim'],
-    num_kv_heads=m['n_kv_heads'],
-    rope_theta=10_000,
-    norm_eps=1e-6,
-    weight_tying=m['tied_embeddings'],
-  )
   never = m['vocab_size'] + 1
 
   class Tokenizer:  # a text is numbers
@@ -206,7 +190,7 @@ def tunix(work):
     num_kv_heads=m['n_kv_heads'],
     head_dim=m['head_dim'],
   )
-  sampler = tunix_sampler.Sampler(llama.Llama3(config, rngs=nnx.Rngs(0)), Tokenizer(), cache)
+  sampler = tunix_sampler.Sampler(tunix_model(m), Tokenizer(), cache)
   rows = np.repeat(prompts(work)[:, 1:], work['samples'], axis=0)  # it puts bos_id in front
   texts = [' '.join(map(str, row)) for row in rows]
 

@@ -102,15 +102,11 @@ def hf_compile(work):
   return _hf(work, compiled=True)
 
 
-def tunix(work):
-  import jax
-  import jax.numpy as jnp
-  import optax
+def tunix_model(m: dict):
+  """Tunix's Llama of the shapes of a transformer.ModelConfig."""
   from flax import nnx
   from tunix.models.llama3 import model as llama
-  from tunix.sft import peft_trainer, utils
 
-  m = work['model']
   if m['dtype'] != 'float32':
     raise harness.Skip('its models compute in the precision of their parameters')
   config = llama.ModelConfig(
@@ -125,7 +121,17 @@ def tunix(work):
     norm_eps=1e-6,
     weight_tying=m['tied_embeddings'],
   )
-  model = llama.Llama3(config, rngs=nnx.Rngs(0))
+  return llama.Llama3(config, rngs=nnx.Rngs(0))
+
+
+def tunix(work):
+  import jax
+  import jax.numpy as jnp
+  import optax
+  from flax import nnx
+  from tunix.sft import peft_trainer, utils
+
+  model = tunix_model(work['model'])
   trainer = peft_trainer.PeftTrainer(
     model,
     optax.adamw(1e-4, 0.9, 0.95, weight_decay=0.1),

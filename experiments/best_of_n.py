@@ -2,7 +2,7 @@
 
     python run.py --config=experiments/best_of_n.py --workdir=results/test_time
 
-Time: the base (pretraining, SFT and a bank, of two sizes) about 4 minutes on 2 cores, once for all
+Time: the base (pretraining, SFT and a bank, of two sizes) about 5 minutes on 2 cores, once for all
 experiments on test-time compute; the reward models of one size 3 more.
 
 Seen at seed 2, 75k policy and reward models, 128 problems x 64 samples, pass@1 48 %: log-prob picks

@@ -4,6 +4,9 @@
     python run.py --config=experiments/self_consistency.py:0.5 --workdir=results/test_time
 
 Time: a minute from a cached base (see best_of_n.py).
+
+Seen at seed 2, temperature 1, 75k, 128 problems x 256 samples: one sample 48 %, a vote of 4, 16, 64
+53, 57, 60 %; the likeliest of so many 58, 59, 59 %; pass@64 97 %. Other temperatures were not run.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,16 @@ def _every(seconds: float) -> Callable[[], bool]:
     return False
 
   return due
+
+
+def measured(metrics: dict, ledger: dict) -> dict:
+  """The row of a training curve, of plain numbers. NonFinite where its loss or gradient is not."""
+  row = {name: float(value) for name, value in metrics.items()}
+  row['step'] = int(row['step'])
+  if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
+    words = f'step {row["step"]}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
+    raise NonFinite(words, ledger)
+  return row
 
 
 def scalars(out: Output, row: dict, names: tuple[str, ...]) -> None:

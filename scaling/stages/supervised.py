@@ -5,8 +5,6 @@ branch that leaves the trunk and decays. A segment and a branch are the same sta
 `stop`, with the rate falling to zero over the `decay` steps before `end`, or never (None).
 """
 
-import math
-
 import numpy as np
 
 from scaling import compute, losses, processes, records, sharding, train_step
@@ -39,11 +37,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   pending = None
 
   def settle(pending):  # reads the metrics of a step whose successor is already running
-    row = {name: float(value) for name, value in pending.items()}
-    row['step'] = int(row['step'])
-    if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
-      words = f'step {row["step"]}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
-      raise stages.NonFinite(words, ledger)
+    row = stages.measured(pending, ledger)
     curve.append(row)
     if row['step'] % 10 == 0:
       stages.scalars(out, row, ('loss', 'grad_norm', 'learning_rate'))

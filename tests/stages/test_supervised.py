@@ -105,3 +105,13 @@ def test_a_loss_that_is_not_finite_stops_its_branch_and_no_other(tmp_path):
   state, _ = stages.restore(workdir, failed.id, failed.recipe, sharding.make_mesh())
   assert 0 < int(state.step) < failed.recipe['stop']
   assert not (stages.folder(workdir, failed.id) / 'records.parquet').exists()
+
+
+@pytest.mark.parametrize('name', ['loss', 'grad_norm'])
+def test_a_row_of_a_curve_is_plain_numbers_or_not_finite(name):
+  metrics = {'step': np.float32(3), 'loss': np.float32(0.5), 'grad_norm': np.float32(2)}
+  row = stages.measured(metrics, compute.empty())
+  assert row == {'step': 3, 'loss': 0.5, 'grad_norm': 2.0} and type(row['step']) is int
+  with pytest.raises(stages.NonFinite, match=r'step 3: loss .*nan') as error:
+    stages.measured(metrics | {name: np.float32('nan')}, {'spent': 1})
+  assert error.value.ledger == {'spent': 1}

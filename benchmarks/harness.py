@@ -103,6 +103,38 @@ def turns(workers: list[Worker], repeats: int, message: Callable[[Worker], dict]
   return answers
 
 
+def compare(
+  tools: Iterable[str],
+  begin: Callable[[str], Worker],
+  warm: Callable[[Worker], tuple[dict, dict]],
+  repeats: int,
+  together: bool,
+) -> tuple[dict, list[dict], dict[str, str]]:
+  """Starts the tools, warms them up, and has them take turns: ({tool: first answer}, answers of
+  `turns`, {tool: why it was skipped}).
+
+  warm(worker) -> (its first answer, the message that it gets at each turn). Not `together`: each
+  tool has all its turns, and ends, before the next one starts, as where a GPU's memory holds one.
+  """
+  first, answers, skipped = {}, [], {}
+  for group in [list(tools)] if together else [[tool] for tool in tools]:
+    workers, messages = [], {}
+    for tool in group:
+      say(f'{tool}: building and compiling')
+      worker = begin(tool)
+      answer, message = warm(worker)
+      if 'skipped' in answer:
+        skipped[tool] = answer['skipped']
+        stop(worker)
+        continue
+      workers.append(worker)
+      first[tool], messages[tool] = answer, message
+    answers += turns(workers, repeats, lambda worker, messages=messages: messages[worker.tool])
+    for worker in workers:
+      stop(worker)
+  return first, answers, skipped
+
+
 def say(line: str) -> None:
   """Progress, to stderr; on a terminal each line replaces the last."""
   print(f'\r\x1b[K{line}' if sys.stderr.isatty() else line, end='', file=sys.stderr, flush=True)

@@ -67,31 +67,24 @@ def measure(name: str, tools: list[str], repeats: int):
   work = works()[name]
   machine = harness.machine(environment={'postscale': work.environment}, cpu_devices=work.data)
   others = {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''} if work.environment else {}
-  workers, skipped, first = [], {}, {}
-  for tool in tools:
-    harness.say(f'{tool}: building and compiling')
-    env = work.environment if tool == 'postscale' else others
-    args = [json.dumps(dataclasses.asdict(work))]
-    worker = harness.start(tool, 'benchmarks.sample_workers', args, env)
-    answer = harness.ask(worker, seed=0)
-    if 'skipped' in answer:
-      skipped[tool] = answer['skipped']
-      harness.stop(worker)
-      continue
-    workers.append(worker)
-    first[tool] = answer['seconds']
-  answers = harness.turns(workers, repeats, lambda worker: {'seed': 1})
-  for worker in workers:
-    harness.stop(worker)
+  args = [json.dumps(dataclasses.asdict(work))]
+
+  def begin(tool):
+    environment = work.environment if tool == 'postscale' else others
+    return harness.start(tool, 'benchmarks.sample_workers', args, environment)
+
+  warm = lambda worker: (harness.ask(worker, seed=0), {'seed': 1})
+  on_cpu = bool(work.environment)
+  first, answers, skipped = harness.compare(tools, begin, warm, repeats, on_cpu)
   rows = []
-  for worker in workers:
-    mine = [a for a in answers if a['tool'] == worker.tool]
+  for tool in first:
+    mine = [a for a in answers if a['tool'] == tool]
     speeds = [a['tokens'] / a['seconds'] for a in mine]
     memory = max(a['peak_memory'] for a in mine)
     rows += [
-      harness.row(worker.tool, name, 'tokens_per_second', speeds),
-      harness.row(worker.tool, name, 'peak_memory', [memory]),
-      harness.row(worker.tool, name, 'first_call_seconds', [first[worker.tool]]),
+      harness.row(tool, name, 'tokens_per_second', speeds),
+      harness.row(tool, name, 'peak_memory', [memory]),
+      harness.row(tool, name, 'first_call_seconds', [first[tool]['seconds']]),
     ]
   return machine, rows, skipped
 

@@ -89,31 +89,26 @@ def measure(name: str, tools: list[str], repeats: int, seconds: float):
   # A JAX that finds a TPU library or a GPU is told to stay on the CPU, and so is torch.
   others = {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''} if work.environment else {}
   environment = lambda tool: work.environment if tool == 'postscale' else others
-  workers, skipped, first, steps = [], {}, {}, {}
-  for tool in ('matmul', *tools):
-    harness.say(f'{tool}: building and compiling')
-    args = [json.dumps(dataclasses.asdict(work))]
-    worker = harness.start(tool, 'benchmarks.train_workers', args, environment(tool))
+  args, steps = [json.dumps(dataclasses.asdict(work))], {}
+
+  def warm(worker):
     answer = harness.ask(worker, steps=1)
     if 'skipped' in answer:
-      skipped[tool] = answer['skipped']
-      harness.stop(worker)
-      continue
-    workers.append(worker)
-    first[tool] = answer['seconds']
+      return answer, {}
     pace = [harness.ask(worker, steps=1)['seconds'] for _ in range(2)][-1]
-    steps[tool] = max(1, round(seconds / pace))
-  answers = harness.turns(workers, repeats, lambda worker: {'steps': steps[worker.tool]})
-  for worker in workers:
-    harness.stop(worker)
+    steps[worker.tool] = max(1, round(seconds / pace))
+    return answer, {'steps': steps[worker.tool]}
+
+  begin = lambda tool: harness.start(tool, 'benchmarks.train_workers', args, environment(tool))
+  on_cpu = bool(work.environment)
+  first, answers, skipped = harness.compare(['matmul', *tools], begin, warm, repeats, on_cpu)
 
   of = lambda tool: [a for a in answers if a['tool'] == tool]
   peak = max(2 * work.peak_size**3 * steps['matmul'] / a['seconds'] for a in of('matmul'))
   machine['matmul_flops_per_second'] = peak
   machine['losses'] = {}  # after the same number of seconds, not of steps: a sign of life
   rows = []
-  for worker in workers[1:]:
-    tool = worker.tool
+  for tool in [tool for tool in tools if tool in first]:
     speeds = [tokens * steps[tool] / a['seconds'] for a in of(tool)]
     memory = max(a['peak_memory'] for a in of(tool))
     machine['losses'][tool] = of(tool)[-1]['loss']
@@ -121,7 +116,7 @@ def measure(name: str, tools: list[str], repeats: int, seconds: float):
       harness.row(tool, name, 'tokens_per_second', speeds),
       harness.row(tool, name, 'mfu', [s * flops_per_token(work) / peak for s in speeds]),
       harness.row(tool, name, 'peak_memory', [memory]),
-      harness.row(tool, name, 'first_step_seconds', [first[tool]]),
+      harness.row(tool, name, 'first_step_seconds', [first[tool]['seconds']]),
     ]
   return machine, rows, skipped
 

@@ -41,7 +41,6 @@ def postscale(work):
   data = {
     'tokens': tokens,
     'positions': np.tile(np.arange(tokens.shape[1], dtype=np.int32), (len(tokens), 1)),
-    'segment_ids': np.ones_like(tokens),
     'weights': np.tile(np.float32(counted / counted.sum() / len(tokens)), (len(tokens), 1)),
   }
   data = jax.device_put(data, sharding.batch(mesh))

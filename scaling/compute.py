@@ -221,7 +221,8 @@ def generate(
 
   Model: each prompt once at its real length, with one row of logits; then the passes of each
   response. Executed: the prefill at padded width; then all rows, in every step, attending to all
-  slots of prompt and cache and to the token itself (on a CPU that is among the slots: a key less).
+  slots of prompt and cache, the token's own among them (where layers are scanned, as on a TPU, it
+  is beside them: a key more).
   """
   prompt_lengths = np.asarray(prompt_lengths, np.int64)
   response_lengths = np.asarray(response_lengths, np.int64)
@@ -229,7 +230,7 @@ def generate(
   padded = len(prompt_lengths) * prompt_tokens
   rows = response_lengths.shape[1] if rows is None else rows
   passes = np.float64(steps) * len(prompt_lengths) * rows  # of single rows
-  keys = np.sum(passes * (prompt_tokens + np.float64(slots) + 1))
+  keys = np.sum(passes * (prompt_tokens + np.float64(slots)))
   passes = np.sum(passes)
   return _ledger(
     {

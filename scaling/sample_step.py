@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from scaling import sharding
 from scaling.errors import BadInput
-from scaling.model import attention, transformer
+from scaling.model import transformer
 
 
 class SampleShape(NamedTuple):
@@ -208,7 +208,7 @@ def prefill(
   numbers = lambda count: jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (P, count))
   cache = transformer.empty_cache(cfg, P * m, windows(shape)[0], prefix)
   return SampleState(
-    cache=transformer.apart(cache) if attention.multiplies(mesh) else cache,
+    cache=transformer.apart(cache) if transformer.layer_by_layer(mesh) else cache,
     first=first,
     logits=jnp.repeat(first, m, axis=0),
     token=zeros(P * m),
@@ -415,6 +415,8 @@ def make_sampler(
       forcing=forcing,
     )
     s = next_token(prefill(cfg, params, prompts, lengths, shape, how, mesh))
+    if transformer.layer_by_layer(mesh):
+      params = transformer.layers(params)
     steps = []
     for i, slots in enumerate(windows(shape)):
       before = s.t

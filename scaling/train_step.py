@@ -175,8 +175,9 @@ def token_stats(
   which computes them again. Columns t, t + T / c, … go together, so that each shard of a row that
   is split over the mesh has its part in every chunk.
   """
+  segments = batch.get('segment_ids')
   x, _ = transformer.hidden(
-    cfg, params, batch['tokens'], batch['positions'], batch['segment_ids'], how=how, mesh=mesh
+    cfg, params, batch['tokens'], batch['positions'], segments, how=how, mesh=mesh
   )
   if cfg.head == 'scalar':
     return TokenValues(transformer.values(cfg, params, x))
@@ -225,10 +226,10 @@ def make_train_step(
 ) -> Callable:
   """A jitted `step(state, batch, learning_rate, temperature) -> (state, metrics)`, state donated.
 
-  batch: arrays [B, T]: tokens, positions, segment_ids, weights (summing to one over the batch) and
-  what the loss reads. With M microbatches the gradients of B / M rows at a time are added up: the
-  same sum. metrics, float32: loss (without the z-loss), grad_norm (before the clip), and the loss's
-  own.
+  batch: arrays [B, T]: tokens, positions, weights (summing to one over the batch), segment_ids
+  (left out where each row is one sequence) and what the loss reads. With M microbatches the
+  gradients of B / M rows at a time are added up: the same sum. metrics, float32: loss (without the
+  z-loss), grad_norm (before the clip), and the loss's own.
   """
 
   state_layout = layout(cfg, opt, mesh)

@@ -87,7 +87,7 @@ def plain(q, k, v, segment_ids):
   (B, T, N, H), K = q.shape, k.shape[2]
   q = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
   k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-  out = _mix(q, k, v, _visible(segment_ids, segment_ids, 0)[:, None, None])
+  out = _mix(q, k, v, _visible(segment_ids, segment_ids, 0, T, T)[:, None, None])
   return out.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
@@ -128,7 +128,7 @@ def self_attention(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  segment_ids: jax.Array,
+  segment_ids: jax.Array | None,
   implementation: str = 'plain',
   mesh: Mesh | None = None,
 ) -> jax.Array:
@@ -142,7 +142,7 @@ def self_attention(
   Args:
     q: [B, T, N, H].
     k, v: [B, T, K, H]; K divides N.
-    segment_ids: int32 [B, T].
+    segment_ids: int32 [B, T]; None: each row is one sequence, and what pads it is behind it.
     implementation: 'plain', 'cudnn' or 'splash'; see `resolve`.
     mesh: where it runs; None: on JAX's default device.
 
@@ -160,7 +160,8 @@ def self_attention(
   spare = -T % (LANES * mesh.shape[sequence])
   pad = lambda x: jnp.pad(x, ((0, 0), (0, spare)) + ((0, 0),) * (x.ndim - 2))
   kernel = _cudnn if implementation == 'cudnn' else _splash
-  return kernel(pad(q), pad(k), pad(v), pad(segment_ids), mesh)[:, :T]
+  segments = None if segment_ids is None else pad(segment_ids)
+  return kernel(pad(q), pad(k), pad(v), segments, mesh)[:, :T]
 
 
 def misfit(implementation: str, platform: str, dtype, head_dim: int) -> str:
@@ -217,13 +218,15 @@ def resolve(implementation: str, platform: str, cfg) -> str:
   return implementation
 
 
-def _visible(queries_BxT, keys_BxS, first):
-  """Mask [B, T, S]: the key is of the query's segment and not after it.
+def _visible(queries_BxT, keys_BxS, first, T, S):
+  """Mask [B, T, S], or [1, T, S] without segments: the key is of the query's segment and not after
+  it.
 
   first: the place in the row of the first query; keys start at 0.
   """
-  (_, T), (_, S) = queries_BxT.shape, keys_BxS.shape
   causal = first + jnp.arange(T)[:, None] >= jnp.arange(S)
+  if queries_BxT is None:
+    return causal[None]
   return causal & (queries_BxT[:, :, None] == keys_BxS[:, None, :])
 
 
@@ -257,7 +260,8 @@ def _splash(q, k, v, segment_ids, mesh):
   def local(kernel, q, k, v, segments, key_segments):
     q = (q.astype(jnp.float32) * H**-0.5).astype(q.dtype)  # the kernel does not scale
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    return jax.vmap(kernel)(q, k, v, splash.SegmentIds(segments, key_segments)).swapaxes(1, 2)
+    ids = None if segments is None else splash.SegmentIds(segments, key_segments)
+    return jax.vmap(kernel)(q, k, v, ids).swapaxes(1, 2)
 
   return jax.shard_map(
     local,
@@ -278,16 +282,19 @@ def _splash(q, k, v, segment_ids, mesh):
 def _cudnn(q, k, v, segment_ids, mesh):
   """`self_attention` of rows of a multiple of LANES tokens for each shard, by cuDNN's kernel.
 
-  Segments go in as a mask, of the matmuls' precision and without heads: [B, 1, T, T]. Blocks above
-  the diagonal are skipped where the mesh does not split the rows' tokens.
+  Segments go in as a mask, of the matmuls' precision and without heads: [B, 1, T, T], which costs
+  it about 6 % of a step of a 1B model at 2048 tokens. Blocks above the diagonal are skipped where
+  the mesh does not split the rows' tokens.
   """
   queries, keys = _specs(mesh, q, k)
   _, sequence, _, _ = queries
   whole = mesh.shape[sequence] == 1
 
   def local(q, k, v, segments, key_segments):
-    first = 0 if whole else jax.lax.axis_index(sequence) * q.shape[1]
-    mask = _visible(segments, key_segments, first)[:, None]
+    mask = None
+    if segments is not None or not whole:
+      first = 0 if whole else jax.lax.axis_index(sequence) * q.shape[1]
+      mask = _visible(segments, key_segments, first, q.shape[1], k.shape[1])[:, None]
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=whole, implementation='cudnn')
 
   return jax.shard_map(

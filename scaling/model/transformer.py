@@ -138,14 +138,29 @@ def grow_cache(cache: Cache, slots: int) -> Cache:
   return cache._replace(k=k, v=v, valid=pad(cache.valid, -1))
 
 
-def apart(cache: Cache) -> Cache:
-  """The cache, and its prefix, with an array for each layer in place of a stack.
+def layer_by_layer(mesh: Mesh | None) -> bool:
+  """Whether tokens are decoded through layers that are `apart`, one after another, not in a scan.
 
-  `hidden` then goes through the layers one by one. In a scan XLA on CPUs copies the slots of each
-  layer out of the stack before it reads them.
+  In a scan XLA on CPUs and GPUs copies the parameters and the slots of each layer out of their
+  stacks before it reads them, for every token.
   """
+  platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+  return platform in ('cpu', 'gpu')
+
+
+def apart(cache: Cache) -> Cache:
+  """The cache, and its prefix, with an array for each layer in place of a stack."""
   prefix = None if cache.prefix is None else apart(cache.prefix)
   return cache._replace(k=tuple(cache.k), v=tuple(cache.v), prefix=prefix)
+
+
+def layers(params: dict) -> dict:
+  """The parameters with those of the blocks as a tuple, a dict a layer; read with a cache that is
+  `apart`. Taken apart once, before a loop over tokens, they are not copied in it."""
+  count = len(next(iter(params['blocks'].values())))
+  return params | {
+    'blocks': tuple({name: x[i] for name, x in params['blocks'].items()} for i in range(count))
+  }
 
 
 def frequencies(cfg: ModelConfig) -> np.ndarray:
@@ -177,10 +192,16 @@ def _rms_norm(x, scale, eps):
   return (y * scale).astype(x.dtype)
 
 
+def _turn(cfg, positions):
+  """(cos, sin) [B, T, 1, H / 2] of the angles by which each position turns each pair."""
+  angle = positions.astype(jnp.float32)[..., None, None] * frequencies(cfg)
+  return jnp.cos(angle), jnp.sin(angle)
+
+
 def _rotate(x_BxTxNxH, turn):
   """Rotary positions: the halves of a head are the two coordinates of each pair.
 
-  turn: (cos, sin) [B, T, 1, H / 2] of the angles.
+  turn: `_turn`.
   """
   cos, sin = turn
   a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
@@ -302,8 +323,7 @@ class Transformer(nnx.Module):
     place = functools.partial(sharding.constrain, mesh)
     new, masks = _masks(tokens_BxT, segment_ids, cache)
     sources = [] if cache is None else [c for c in (cache, cache.prefix) if c is not None]
-    angle = positions.astype(jnp.float32)[..., None, None] * frequencies(cfg)
-    turn = jnp.cos(angle), jnp.sin(angle)
+    turn = _turn(cfg, positions)
     graph, stacked = nnx.split(self.blocks)
 
     def layer(x, inputs):
@@ -311,7 +331,7 @@ class Transformer(nnx.Module):
 
       def attend(q, k, v):
         if cache is None:
-          return attention.self_attention(q, k, v, new, how.attention, mesh)
+          return attention.self_attention(q, k, v, segment_ids, how.attention, mesh)
         parts = [(*kv, mask) for kv, mask in zip([_slots(k, v), *past], masks, strict=True)]
         return attention.attend(q, parts, attention.multiplies(mesh))
 
@@ -320,8 +340,6 @@ class Transformer(nnx.Module):
     if REMAT[how.remat] is not None and cache is None:
       layer = jax.checkpoint(layer, policy=REMAT[how.remat], prevent_cse=False)
     x = place(self.embed[...].astype(cfg.dtype)[tokens_BxT], 'stream')
-    if cache is not None and isinstance(cache.k, tuple):
-      return self._layer_by_layer(x, turn, new, masks, cache, place, mesh)
     past = [(c.k, c.v) for c in sources]
     x, kv = jax.lax.scan(layer, x, (stacked, past), unroll=how.unroll)
     k, v = _slots(*kv)
@@ -338,34 +356,36 @@ class Transformer(nnx.Module):
       cache.prefix,
     )
 
-  def _layer_by_layer(self, x, turn, new, masks, cache, place, mesh):
-    """The end of `hidden` behind a cache that is `apart`: each layer writes the new tokens' slots
-    and then attends to all of its own, the new ones among them: so they are written in place."""
-    graph, stacked = nnx.split(self.blocks)
-    (B, T), S = new.shape, cache.valid.shape[1]
-    slot = cache.length % S
-    put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
-    among, behind, *shared = masks
-    seen = put(jnp.broadcast_to(behind, (B, 1, T, S)), among, -1)
-    written = []
-    for i in range(self.cfg.n_layers):
 
-      def write(k, v, i=i):
-        k, v = _slots(k, v)
-        return put(cache.k[i], k, -1), put(cache.v[i], v, -2)
+def _hidden_apart(cfg, params, tokens_BxT, positions, segment_ids, cache, mesh):
+  """`hidden` behind a cache that is `apart`: each layer writes the new tokens' slots and then
+  attends to all of its own, the new ones among them: so they are written in place."""
+  place = functools.partial(sharding.constrain, mesh)
+  new, (among, behind, *shared) = _masks(tokens_BxT, segment_ids, cache)
+  blocks = params['blocks'] if isinstance(params['blocks'], tuple) else layers(params)['blocks']
+  graph = _block_graph(cfg)
+  (B, T), S = new.shape, cache.valid.shape[1]
+  slot = cache.length % S
+  put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
+  seen = put(jnp.broadcast_to(behind, (B, 1, T, S)), among, -1)
+  x = place(params['embed'].astype(cfg.dtype)[tokens_BxT], 'stream')
+  turn, written = _turn(cfg, positions), []
+  for i, block in enumerate(blocks):
 
-      def attend(q, k, v, i=i, write=write):
-        parts = [(*write(k, v), seen)]
-        parts += [(cache.prefix.k[i], cache.prefix.v[i], mask) for mask in shared]
-        return attention.attend(q, parts, attention.multiplies(mesh))
+    def write(k, v, i=i):
+      k, v = _slots(k, v)
+      return put(cache.k[i], k, -1), put(cache.v[i], v, -2)
 
-      block = nnx.merge(graph, jax.tree.map(lambda p, i=i: p[i], stacked))
-      x, kv = block(x, turn, attend, place)
-      written.append(write(*kv))
-    k, v = zip(*written, strict=True)
-    x = _rms_norm(x, self.final_norm[...], self.cfg.norm_eps)
-    valid = put(cache.valid, new > 0, -1)
-    return x, Cache(k, v, valid, cache.length + T, cache.prefix)
+    def attend(q, k, v, i=i, write=write):
+      parts = [(*write(k, v), seen)]
+      parts += [(cache.prefix.k[i], cache.prefix.v[i], mask) for mask in shared]
+      return attention.attend(q, parts, attention.multiplies(mesh))
+
+    x, kv = nnx.merge(graph, block)(x, turn, attend, place)
+    written.append(write(*kv))
+  k, v = zip(*written, strict=True)
+  x = _rms_norm(x, params['final_norm'], cfg.norm_eps)
+  return x, Cache(k, v, put(cache.valid, new > 0, -1), cache.length + T, cache.prefix)
 
 
 def _slots(k, v):
@@ -392,6 +412,12 @@ def _masks(tokens_BxT, segment_ids, cache):
 def _graph(cfg: ModelConfig):
   """The static half of the module, split off once for each config."""
   return nnx.split(nnx.eval_shape(lambda: Transformer(cfg, nnx.Rngs(0))))[0]
+
+
+@functools.lru_cache
+def _block_graph(cfg: ModelConfig):
+  """That of a single block."""
+  return nnx.split(nnx.eval_shape(lambda: Block(cfg, nnx.Rngs(0))))[0]
 
 
 def init(cfg: ModelConfig, key: jax.Array) -> dict:
@@ -435,11 +461,14 @@ def hidden(
     tokens: int32 [B, T].
     positions: int32 [B, T], the rotary position of each token within its own sequence.
     segment_ids: int32 [B, T], 0 for padding; a token sees earlier tokens of its own segment alone.
+      None: each row is one sequence.
     cache: what the new tokens may look back on: its valid slots are of each row's one sequence. The
       new tokens must not run past its last slot: several must fit before it.
     how: the mechanics; a cache is always attended to plainly.
     mesh: lays the activations over its axes; None leaves that to the compiler.
   """
+  if cache is not None and isinstance(cache.k, tuple):
+    return _hidden_apart(cfg, params, tokens, positions, segment_ids, cache, mesh)
   return nnx.merge(_graph(cfg), params).hidden(tokens, positions, segment_ids, cache, how, mesh)
 
 
@@ -456,17 +485,32 @@ def unembedding(cfg: ModelConfig, params: dict, mesh: Mesh | None = None) -> jax
   return sharding.copies(mesh, matrix)
 
 
+@jax.custom_vjp
+def _unembed(x, w_SxDxV):
+  """x [S, ..., D] by the matrix of its shard, float32; with its gradient in the matmuls' precision.
+
+  Autodiff would multiply the float32 gradient of the logits, which takes several times as long
+  where matmuls of half precision are faster.
+  """
+  return jnp.einsum('s...d,sdv->s...v', x, w_SxDxV, preferred_element_type=jnp.float32)
+
+
+def _unembed_bwd(saved, dy):
+  x, w = saved
+  dy, rows = dy.astype(x.dtype), 'abc'[: x.ndim - 2]
+  return jnp.einsum('s...v,sdv->s...d', dy, w), jnp.einsum(f's{rows}d,s{rows}v->sdv', x, dy)
+
+
+_unembed.defvjp(lambda x, w: (_unembed(x, w), (x, w)), _unembed_bwd)
+
+
 def logits(cfg: ModelConfig, matrix: jax.Array, x: jax.Array) -> jax.Array:
   """Logits of the next token, float32 [B, ..., V], of a stream [B, ..., D] after the final norm.
 
   matrix: `unembedding`.
   """
-  if matrix.ndim == 2:
-    y = jnp.matmul(x, matrix, preferred_element_type=jnp.float32)
-  else:
-    by_shard = x.reshape(len(matrix), -1, *x.shape[1:])
-    y = jnp.einsum('s...d,sdv->s...v', by_shard, matrix, preferred_element_type=jnp.float32)
-    y = y.reshape(*x.shape[:-1], -1)
+  shards = matrix if matrix.ndim == 3 else matrix[None]
+  y = _unembed(x.reshape(len(shards), -1, *x.shape[1:]), shards).reshape(*x.shape[:-1], -1)
   if cfg.mup_base:
     y *= cfg.mup_base / cfg.d_model
   if cfg.padded_vocab > cfg.vocab_size:

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,16 +89,23 @@ def serve(setup: Callable[[], Callable[..., dict]]) -> None:
     print(json.dumps(answer(**json.loads(line))), file=pipe, flush=True)
 
 
-def turns(workers: list[Worker], repeats: int, message: Callable[[Worker], dict]) -> list[dict]:
-  """Asks every worker in turn, `repeats` rounds. Returns answers {'tool', 'round', **answer}.
+def turns(
+  workers: list[Worker],
+  repeats: int,
+  message: Callable[[Worker], dict],
+  answers: list[dict] | None = None,
+) -> list[dict]:
+  """Asks every worker in turn, `repeats` rounds. Returns answers {'tool', 'round', **answer}, put
+  behind those given.
 
   Every other round goes in reverse, so that none always follows the same neighbour.
   """
-  answers, began = [], time.monotonic()
+  answers = [] if answers is None else answers
+  began, before = time.monotonic(), len(answers)
   for i in range(repeats):
     for worker in workers if i % 2 == 0 else workers[::-1]:
       answers.append({'tool': worker.tool, 'round': i, **ask(worker, **message(worker))})
-      done = len(answers) / (repeats * len(workers))
+      done = (len(answers) - before) / (repeats * len(workers))
       left = (time.monotonic() - began) * (1 / done - 1)
       say(f'round {i + 1} of {repeats}, {worker.tool}; {left:.0f} s left')
   return answers
@@ -117,22 +125,34 @@ def compare(
   tool has all its turns, and ends, before the next one starts, as where a GPU's memory holds one.
   """
   first, answers, skipped = {}, [], {}
-  for group in [list(tools)] if together else [[tool] for tool in tools]:
-    workers, messages = [], {}
-    for tool in group:
-      say(f'{tool}: building and compiling')
-      worker = begin(tool)
-      answer, message = warm(worker)
-      if 'skipped' in answer:
-        skipped[tool] = answer['skipped']
-        stop(worker)
-        continue
-      workers.append(worker)
-      first[tool], messages[tool] = answer, message
-    answers += turns(workers, repeats, lambda worker, messages=messages: messages[worker.tool])
-    for worker in workers:
-      stop(worker)
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    for group in [list(tools)] if together else [[tool] for tool in tools]:
+      _turns_of(group, begin, warm, repeats, first, answers, skipped)
+  except KeyboardInterrupt:  # what was measured is reported
+    say('interrupted')
+    measured = {answer['tool'] for answer in answers}
+    skipped |= {tool: 'interrupted' for tool in tools if tool not in measured}
+    first = {tool: answer for tool, answer in first.items() if tool in measured}
   return first, answers, skipped
+
+
+def _turns_of(group, begin, warm, repeats, first, answers, skipped) -> None:
+  """One group's part of `compare`, put into `first`, `answers` and `skipped`."""
+  workers, messages = [], {}
+  for tool in group:
+    say(f'{tool}: building and compiling')
+    worker = begin(tool)
+    answer, message = warm(worker)
+    if 'skipped' in answer:
+      skipped[tool] = answer['skipped']
+      stop(worker)
+      continue
+    workers.append(worker)
+    first[tool], messages[tool] = answer, message
+  turns(workers, repeats, lambda worker: messages[worker.tool], answers)
+  for worker in workers:
+    stop(worker)
 
 
 def say(line: str) -> None:
@@ -194,12 +214,12 @@ def table(rows: list[dict], skipped: dict[str, str], base: str) -> str:
   """The rows as text; `ratio` is a tool's median over that of `base` for the same metric."""
   medians = {(r['work'], r['metric'], r['tool']): r['median'] for r in rows}
   lines = [
-    f'{"work":16}{"metric":24}{"tool":14}{"median":>12}{"min":>12}{"max":>12}{"n":>4}  ratio'
+    f'{"work":20}{"metric":24}{"tool":14}{"median":>12}{"min":>12}{"max":>12}{"n":>4}  ratio'
   ]
   for r in sorted(rows, key=lambda r: (r['work'], r['metric'])):
     numbers = ''.join(f'{r[key]:12.4g}' for key in ('median', 'min', 'max'))
     against = medians.get((r['work'], r['metric'], base))
     ratio = f'{r["median"] / against:7.2f}' if against else ''
-    lines.append(f'{r["work"]:16}{r["metric"]:24}{r["tool"]:14}{numbers}{r["n"]:4}{ratio}')
+    lines.append(f'{r["work"]:20}{r["metric"]:24}{r["tool"]:14}{numbers}{r["n"]:4}{ratio}')
   lines += [f'skipped {tool}: {reason}' for tool, reason in skipped.items()]
   return '\n'.join(lines)

@@ -10,12 +10,15 @@ is skipped; requirements-bench.txt has them. Metrics of the file:
 - tokens_per_second: tokens of responses over the time of one call, prefill and all.
 - peak_memory: bytes; the process's resident high-water mark on a CPU, the device's on a GPU.
 - first_call_seconds: the first call, which traces and compiles.
+- bandwidth, on a GPU: the fewest bytes that decoding must read (the parameters once a token, and
+  the keys and values so far of each row) over the time of the call, as a part of the rate at which
+  the device copies memory, read and written counted, measured in the same run.
 
 Works: `16x16`, 16 prompts x 16 samples, 64 prompt + 128 new tokens; `64x16`; `geometric`, 64x16
 with geometric lengths of mean 64 cut at 128, the same for all tools: Postscale gives a row that has
 ended the next sample of its prompt, the others wait for the longest of a batch. All are for a CPU.
-`1b`, Llama 3.2 1B in bfloat16 at 64 rows of 512 + 512 tokens, is for a GPU with 80 GB; it has not
-been run. Postscale runs in the environment that the file records under machine.environment.
+`1b`, Llama 3.2 1B in bfloat16 at 64 rows of 512 + 512 tokens, is for a GPU with 80 GB, where each
+tool runs alone. Postscale runs in the environment that the file records under machine.environment.
 """
 
 import argparse
@@ -24,9 +27,14 @@ import json
 import math
 import sys
 
+import ml_dtypes  # noqa: F401  NumPy then knows bfloat16
+import numpy as np
+
 from benchmarks import harness
 from benchmarks.train import CORES, CPU_ENVIRONMENT
 from benchmarks.train import works as training_works
+from scaling import compute
+from scaling.model import transformer
 
 PEERS = ('hf-static', 'hf-dynamic', 'tunix', 'jax-loop')
 
@@ -62,6 +70,16 @@ def works() -> dict[str, Work]:
   }
 
 
+def least_bytes(work: Work) -> float:
+  """What decoding must read at least, over all tokens of the work; see the metric `bandwidth`."""
+  cfg = transformer.ModelConfig(**work.model)
+  size = np.dtype(cfg.dtype).itemsize
+  rows, T = work.prompts * work.rows, work.response_tokens
+  parameters = compute.parameters(cfg).total * size
+  token = 2 * cfg.n_layers * cfg.n_kv_heads * cfg.head_dim * size  # a key and a value of each layer
+  return T * (parameters + rows * token * (work.prompt_tokens + T / 2))
+
+
 def measure(name: str, tools: list[str], repeats: int):
   """(machine, rows, skipped) of one work: what the file holds."""
   work = works()[name]
@@ -75,9 +93,11 @@ def measure(name: str, tools: list[str], repeats: int):
 
   warm = lambda worker: (harness.ask(worker, seed=0), {'seed': 1})
   on_cpu = bool(work.environment)
-  first, answers, skipped = harness.compare(tools, begin, warm, repeats, on_cpu)
+  ceiling = [] if on_cpu else ['copy']
+  first, answers, skipped = harness.compare([*ceiling, *tools], begin, warm, repeats, on_cpu)
+  copied = [a['tokens'] / a['seconds'] for a in answers if a['tool'] == 'copy']
   rows = []
-  for tool in first:
+  for tool in [tool for tool in tools if tool in first]:
     mine = [a for a in answers if a['tool'] == tool]
     speeds = [a['tokens'] / a['seconds'] for a in mine]
     memory = max(a['peak_memory'] for a in mine)
@@ -86,6 +106,11 @@ def measure(name: str, tools: list[str], repeats: int):
       harness.row(tool, name, 'peak_memory', [memory]),
       harness.row(tool, name, 'first_call_seconds', [first[tool]['seconds']]),
     ]
+    if not on_cpu:
+      used = [least_bytes(work) / a['seconds'] / max(copied) for a in mine]
+      rows.append(harness.row(tool, name, 'bandwidth', used))
+  if not on_cpu:
+    machine['copied_bytes_per_second'] = max(copied)
   return machine, rows, skipped
 
 

@@ -62,8 +62,9 @@ def postscale(work):
   return run
 
 
-def jax_loop(work):
-  """What one writes first: prompts repeated, one cache of all slots, a jitted scan over tokens."""
+def loop_parts(work):
+  """(params, sample(params, tokens, key), forward) of what one writes first: prompts repeated, one
+  cache of all slots, a jitted scan over tokens."""
   import jax
   import jax.numpy as jnp
 
@@ -79,7 +80,7 @@ def jax_loop(work):
   keys = iter(jax.random.split(jax.random.key(0), 16))
   normal = lambda *shape: jax.random.normal(next(keys), shape) * shape[-2] ** -0.5
   params = {name: normal(L, *shape) for name, shape in shapes.items()}
-  embed, unembed = normal(V, D), normal(D, V)
+  ends = {'embed': normal(V, D), 'unembed': normal(D, V)}
   norm = lambda x: x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
 
   def rotate(x, start):
@@ -89,7 +90,7 @@ def jax_loop(work):
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
-  def forward(params, tokens, cache, start):
+  def forward(params, tokens, cache, start, whole=False):
     def layer(x, inputs):
       w, k_cache, v_cache = inputs
       B, t, _ = x.shape
@@ -105,8 +106,9 @@ def jax_loop(work):
       x += (jax.nn.silu(y @ w['gate']) * (y @ w['up'])) @ w['down']
       return x, (k_cache, v_cache)
 
-    x, cache = jax.lax.scan(layer, embed[tokens], (params, *cache))
-    return norm(x[:, -1]) @ unembed, cache
+    layers = {name: params[name] for name in shapes}
+    x, cache = jax.lax.scan(layer, params['embed'][tokens], (layers, *cache))
+    return norm(x if whole else x[:, -1]) @ params['unembed'], cache
 
   @jax.jit
   def sample(params, tokens, key):
@@ -121,8 +123,20 @@ def jax_loop(work):
 
     return jax.lax.scan(step, (logits, cache), jnp.arange(T))[1]
 
+  return params | ends, sample, forward
+
+
+def jax_loop(work):
+  """`loop_parts`, all responses at once."""
+  import jax
+
+  params, sample, _ = loop_parts(work)
   tokens = np.repeat(prompts(work), work['samples'], axis=0)
-  return lambda seed: jax.block_until_ready(sample(params, tokens, jax.random.key(seed)))
+
+  def run(seed):
+    jax.block_until_ready(sample(params, tokens, jax.random.key(seed)))
+
+  return run
 
 
 def _hf(work, cache):
@@ -210,8 +224,26 @@ def tunix(work):
   return run
 
 
+def copy(work):
+  """Bytes read and written, for tokens: what the device's memory can do."""
+  import jax
+  import jax.numpy as jnp
+
+  x = jnp.ones(2**30, jnp.bfloat16)
+  double = jax.jit(lambda x: 2 * x)
+
+  def run(seed):
+    for _ in range(10):
+      out = double(x)
+    out.block_until_ready()
+    return 10 * 2 * x.nbytes
+
+  return run
+
+
 TOOLS = {
   'postscale': postscale,
+  'copy': copy,
   'jax-loop': jax_loop,
   'hf-static': hf_static,
   'hf-dynamic': hf_dynamic,
@@ -227,10 +259,10 @@ def serve(tool: str, work: dict) -> None:
 
     def answer(seed):
       began = time.perf_counter()
-      run(seed)
+      moved = run(seed)
       return {
         'seconds': time.perf_counter() - began,
-        'tokens': int(lengths(work).sum()),
+        'tokens': moved or int(lengths(work).sum()),
         'peak_memory': peak_memory(),
       }
 

@@ -22,7 +22,7 @@ SHOWN = 8  # samples and answers that are printed
 
 def _model(tree: list[stage.Stage], workdir: Path) -> stage.Stage:
   """The last stage of the study's tree that trained a policy and is done: of the largest size."""
-  kinds = ('pretrain', 'sft', 'rl')
+  kinds = ('pretrain', 'sft', 'rl', 'dpo')
   done = [s for s in tree if s.kind in kinds and stage.done(workdir, s.id) is not None]
   done = [s for s in done if stage.done(workdir, s.id)['outcome'] == 'ok']
   if not done:
@@ -53,8 +53,7 @@ def _drawn(c: ConfigDict, workdir: Path, chosen: stage.Stage, problem, data, mes
   for i, length in enumerate(drawn.lengths[0]):
     tokens, stopped = drawn.tokens[0, i, :length], bool(drawn.stopped[0, i])
     response = data.vocab.decode(tokens)
-    text = verifiers.extract(response) if stopped else None
-    answer = None if text is None else verifiers.canonical(problem.task, text)
+    answer = verifiers.answer_of(problem, response) if stopped else None
     logprob = float(drawn.logprobs[0, i, :length].mean())
     rows.append((response, tokens, answer, logprob, stopped))
   return pd.DataFrame(rows, columns=['response', 'tokens', 'answer', 'logprob', 'stopped'])

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
     'stopped': pa.bool_(),  # False: cut off at its limit
     'answer': pa.string(),  # canonical; null where none was given
     'correct': pa.bool_(),
-    'reward': pa.float32(),
+    'reward': pa.float32(),  # of the verdict; null where there could be none (it timed out, say)
     'temperature': pa.float64(),
     'prompt_tokens': pa.int32(),
     'prefill_flops': pa.float64(),  # model FLOPs of the prompt, once for all its samples
@@ -108,15 +108,21 @@ def rows(
   first: the index of the block's first sample; stop: the stop strings; places: the problems'
   indices in their pool, 0 … P - 1 by default.
   """
-  table = []
+  S, table = drawn.tokens.shape[1], []
+  lengths, whole = drawn.lengths, np.asarray(drawn.stopped, bool)
+
+  def text(p: int, s: int) -> str:
+    said = vocab.decode(drawn.tokens[p, s, : lengths[p, s]])
+    return cut(said, stop) if whole[p, s] else said
+
+  said = [[text(p, s) for s in range(S)] for p in range(len(problems))]
+  asked = [[text if whole[p, s] else '' for s, text in enumerate(ones)]
+           for p, ones in enumerate(said)]  # fmt: skip
+  verdicts = verifiers.verify_all(problems, asked)
   for p, problem in enumerate(problems):
     prompt_tokens = len(vocab.prompt(problem.prompt))
-    for s in range(drawn.tokens.shape[1]):
-      length = int(drawn.lengths[p, s])
-      tokens = drawn.tokens[p, s, :length]
-      stopped = bool(drawn.stopped[p, s])
-      response = vocab.decode(tokens)
-      response = cut(response, stop) if stopped else response
+    for s in range(S):
+      length, stopped = int(lengths[p, s]), bool(whole[p, s])
       prefill, decode = compute.query(cfg, prompt_tokens, length, 1)
       table.append(
         dict(
@@ -125,13 +131,13 @@ def rows(
           place=p if places is None else places[p],
           prompt=problem.prompt,
           sample=first + s,
-          response=response,
-          tokens=tokens.astype(np.int32),
+          response=said[p][s],
+          tokens=drawn.tokens[p, s, :length].astype(np.int32),
           logprobs=drawn.logprobs[p, s, :length],
           sampler_logprobs=drawn.sampler_logprobs[p, s, :length],
           length=length,
           stopped=stopped,
-          **_verdict(verifiers.verify(problem, response), stopped),
+          **_verdict(verdicts[p][s]),
           temperature=temperature,
           prompt_tokens=prompt_tokens,
           prefill_flops=prefill,
@@ -141,10 +147,9 @@ def rows(
   return pd.DataFrame(table)
 
 
-def _verdict(verdict: verifiers.Verdict, stopped: bool) -> dict:
-  correct = bool(verdict.correct and stopped)
-  answer = verdict.answer if stopped else None
-  return {'answer': answer, 'correct': correct, 'reward': np.float32(correct)}
+def _verdict(verdict: verifiers.Verdict) -> dict:
+  reward = np.float32(verdict.correct if verdict.status == 'ok' else np.nan)
+  return {'answer': verdict.answer, 'correct': verdict.correct, 'reward': reward}
 
 
 def prepare(where: Path, about: dict) -> list[list[int]]:
@@ -366,8 +371,10 @@ def rescore(
   lost = set(table['problem']) - set(by_id)
   if lost:
     raise BadInput(f'{where}: has problem {min(lost)!r}, which is not among those given')
+  none = verifiers.Verdict(False, None)  # of a response that was cut off
   found = [
-    _verdict(verify(by_id[row.problem], row.response), row.stopped) for row in table.itertuples()
+    _verdict(verify(by_id[row.problem], row.response) if row.stopped else none)
+    for row in table.itertuples()
   ]
   fresh = pd.concat([table[['problem', 'sample']], pd.DataFrame(found)], axis=1)
   files.write_table(_verdicts(where, name), fresh)

@@ -1,8 +1,9 @@
 """Checkpoints of a stage, by Orbax: the state of training, and what stands beside it as JSON.
 
-Only the newest is kept. A save copies the state and goes on writing while training does; it counts
-when it is whole, so a process killed while it saves leaves the one before. In a run of several
-processes each writes and reads what its own devices hold; all of them call these functions.
+Only the newest is kept, unless a manager is told otherwise. A save copies the state and goes on
+writing while training does; it counts when it is whole, so a process killed while it saves leaves
+the one before. In a run of several processes each writes and reads what its own devices hold; all
+of them call these functions.
 """
 
 from pathlib import Path
@@ -17,11 +18,11 @@ from scaling.errors import BadInput
 class Manager(ocp.CheckpointManager):
   """Orbax's manager, open while a stage trains. Closing it waits until all is written."""
 
-  def __init__(self, folder: Path):
+  def __init__(self, folder: Path, keep: int = 1):
     super().__init__(
       Path(folder).resolve(),
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=1, cleanup_tmp_directories=True, save_root_metadata=False
+        max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False
       ),
       item_handlers={
         'state': ocp.StandardCheckpointHandler(),
@@ -79,15 +80,15 @@ def _difference(found: dict, wanted: dict) -> str | None:
   return None
 
 
-def restore(folder: Path, like) -> tuple | None:
-  """(state, meta) of the newest checkpoint, or None where there is none.
+def restore(folder: Path, like, step: int | None = None) -> tuple | None:
+  """(state, meta) of the checkpoint of a step, by default the newest; None where there is none.
 
   like: a pytree of jax.ShapeDtypeStruct with shardings, the form that the state must have; the mesh
   and the number of processes may be others than it was saved with. BadInput, naming an array, where
   the checkpoint has another form: it belongs to another model or version. `folder` is the stage's
   checkpoints/; the message names the stage's own folder, which holds them.
   """
-  step = processes.once(lambda: _newest(folder))
+  step = processes.once(lambda: _newest(folder)) if step is None else step
   if step is None:
     return None
   remedy = 'remove that folder and run again'

@@ -141,24 +141,57 @@ def _backward_flops(cfg, forward: float, tokens: float, context: float) -> float
   return forward + 2 * tokens * trained + _attention_flops(cfg, context)
 
 
-def _again_flops(cfg, remat: str, chunked: bool, slots: float, row_tokens: float) -> float:
+class Passed(NamedTuple):
+  """What goes through the model in a pass: tokens fed, keys attended to, positions with logits."""
+
+  tokens: float
+  context: float
+  logits: float
+
+
+def _again_flops(cfg, remat: str, chunked: bool, slots: Passed) -> float:
   """Of what the backward pass computes again: the products of attention under remat 'dots'; the
   whole block but its last matmul under 'block'; the logits, where the loss is chunked."""
-  attention = _attention_flops(cfg, slots * row_tokens)
-  adapters = 2 * slots * _adapter_parameters(cfg)
-  last = 2 * slots * cfg.n_layers * cfg.d_model * cfg.d_ff
-  block = 2 * slots * _matmul_parameters(cfg) - last + adapters + attention
-  logits = 2 * slots * cfg.d_model * cfg.padded_vocab
+  attention = _attention_flops(cfg, slots.context)
+  adapters = 2 * slots.tokens * _adapter_parameters(cfg)
+  last = 2 * slots.tokens * cfg.n_layers * cfg.d_model * cfg.d_ff
+  block = 2 * slots.tokens * _matmul_parameters(cfg) - last + adapters + attention
+  logits = 2 * slots.logits * cfg.d_model * cfg.padded_vocab
   return {'none': 0.0, 'dots': attention, 'block': block}[remat] + chunked * logits
 
 
-def _pass(cfg, tokens, context, rows, row_tokens):
-  """(model, executed) FLOPs of one forward pass over packed rows, with logits at every token."""
+def rows_passed(tokens, context, rows, row_tokens) -> tuple[Passed, Passed]:
+  """(needed, executed) of a pass over packed rows, with logits at every token.
+
+  tokens, context: of the real segments, `causal(lengths)`; rows x row_tokens: the padded batch.
+  """
   slots = rows * row_tokens
-  return (
-    forward_flops(cfg, tokens, context, tokens),
-    forward_flops(cfg, slots, slots * row_tokens, slots) + _spare_flops(cfg, slots),
-  )
+  return Passed(tokens, context, tokens), Passed(slots, slots * row_tokens, slots)
+
+
+def groups_passed(
+  prompt_lengths, response_lengths, prompt_tokens: int, response_tokens: int, shared: bool
+) -> tuple[Passed, Passed]:
+  """(needed, executed) of a pass over G responses [P, G] behind each of P prompts [P].
+
+  Needed: each prompt once, and logits at the tokens of responses alone. Executed where the prompt
+  is `shared`: the same at the padded widths; where it is not, P G whole rows with all their logits.
+  """
+  prompts = np.asarray(prompt_lengths, np.int64)
+  lengths = np.asarray(response_lengths, np.int64)
+  tokens, context = causal(prompts)
+  responses, among = causal(lengths.reshape(-1))
+  behind = int((prompts[:, None] * lengths).sum())
+  needed = Passed(tokens + responses, context + among + behind, responses)
+  (P, G), S, R = lengths.shape, prompt_tokens, response_tokens
+  if shared:
+    return needed, Passed(P * S + P * G * R, P * S * S + P * G * R * (S + R), P * G * R)
+  return needed, rows_passed(0, 0, P * G, S + R)[1]
+
+
+def _pass(cfg, needed: Passed, slots: Passed):
+  """(model, executed) FLOPs of one forward pass."""
+  return forward_flops(cfg, *needed), forward_flops(cfg, *slots) + _spare_flops(cfg, slots.logits)
 
 
 def train(
@@ -172,18 +205,21 @@ def train(
 ) -> dict:
   """The ledger of a training step (or of many: it is linear in tokens, context and rows).
 
-  tokens, context: of the real segments, `causal(lengths)`; rows x row_tokens: the padded batch;
-  remat, loss_chunk: as in transformer.Mechanics; what they compute again is executed, not needed.
-  Model FLOPs count logits at every real token, also where the loss is masked: the learner is
-  trained on whole sequences, and the usual 6 N D counts them too.
+  Arguments as of `rows_passed`; remat, loss_chunk: as in transformer.Mechanics; what they compute
+  again is executed, not needed. Model FLOPs count logits at every real token, also where the loss
+  is masked: the learner is trained on whole sequences, and the usual 6 N D counts them too.
   """
-  model, executed = _pass(cfg, tokens, context, rows, row_tokens)
-  slots = rows * row_tokens
-  chunked = cfg.head == 'tokens' and 0 < loss_chunk < row_tokens
-  again = _again_flops(cfg, remat, chunked, slots, row_tokens)
-  backward = _backward_flops(cfg, executed, slots, slots * row_tokens) + again
+  passed = rows_passed(tokens, context, rows, row_tokens)
+  return train_pass(cfg, *passed, remat, 0 < loss_chunk < row_tokens)
+
+
+def train_pass(cfg, needed: Passed, slots: Passed, remat: str = 'none', chunked=False) -> dict:
+  """The ledger of a training step, by what goes through the model forward."""
+  model, executed = _pass(cfg, needed, slots)
+  again = _again_flops(cfg, remat, chunked and cfg.head == 'tokens', slots)
+  backward = _backward_flops(cfg, executed, slots.tokens, slots.context) + again
   return _ledger(
-    {'forward': model, 'backward': _backward_flops(cfg, model, tokens, context)},
+    {'forward': model, 'backward': _backward_flops(cfg, model, needed.tokens, needed.context)},
     {'forward': executed, 'backward': backward},
   )
 
@@ -195,7 +231,12 @@ def score(
 
   Arguments as for `train`.
   """
-  model, executed = _pass(cfg, tokens, context, rows, row_tokens)
+  return score_pass(cfg, *rows_passed(tokens, context, rows, row_tokens), kind)
+
+
+def score_pass(cfg, needed: Passed, slots: Passed, kind: str = 'reference') -> dict:
+  """The ledger of a pass without gradient, by what goes through the model."""
+  model, executed = _pass(cfg, needed, slots)
   return _ledger({kind: model}, {kind: executed})
 
 

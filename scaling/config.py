@@ -17,7 +17,10 @@ import urllib.parse
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from scaling import losses
+from scaling.data.attempts import CRITIQUES
 from scaling.data.batches import LONG_EXAMPLES
+from scaling.data.problem_files import of_file
 from scaling.errors import BadInput
 from scaling.model.presets import PRESETS
 from scaling.model.transformer import REMAT
@@ -96,19 +99,56 @@ def default() -> ConfigDict:
   c.sft.warmup_steps = 20
   c.sft.decay = 0.2
 
-  c.rl = ConfigDict()  # GRPO with the task's verifier, on-policy, at constant rate
+  c.rl = ConfigDict()
   c.rl.updates = ()  # where one run is measured; () for no RL
   c.rl.sizes = ()  # the model sizes it starts from
   c.rl.sft_tokens = ()  # the SFT budgets it starts from
+  # What rewards a response (scaling/rewards/feedback.py): 'verifier'; 'OBJECTIVE SIZE', a reward
+  # model of config.scorers; 'judge SIZE', the verdict of a size's largest SFT branch; or 'none'.
+  c.rl.reward = 'verifier'
+  c.rl.false_positive = 0.0  # the part of wrong responses that the verifier is made to accept
+  c.rl.false_negative = 0.0  # … of right ones that it is made to refuse
+  c.rl.least_accuracy = 0.55  # balanced, of a reward model audited on the test problems; 0: any
+  # How it learns, a name of losses.ALGORITHMS: reinforce, ppo, grpo, dr_grpo, dapo, rloo, gspo,
+  # cispo, scalerl. The fields after it change one thing each; None: the algorithm's own.
+  c.rl.algorithm = 'grpo'
+  # Several runs in place of one: each a call of an algorithm, with fields of config.rl that are its
+  # own: 'dapo', 'grpo(group=4)', "grpo(reward='outcome 75k', learning_rate=5e-5)".
+  c.rl.runs = ()
+  c.rl.loss = placeholder(str)  # of losses.POLICY
+  c.rl.advantage = placeholder(str)  # of losses.ADVANTAGES, or 'gae': a critic, a model of its own
+  c.rl.average = placeholder(str)  # of losses.AVERAGES
+  c.rl.clip_low = placeholder(float)
+  c.rl.clip_high = placeholder(float)
+  c.rl.zero_variance = placeholder(str)  # groups of equal rewards: 'keep', 'drop', 'resample'
+  c.rl.overlong_cache = placeholder(int)  # the last tokens of a response that cost it; 0: none
+  c.rl.drop_passed = placeholder(float)  # leaves out prompts with this pass rate; 0: none
   c.rl.prompts = 16  # prompts in an update
   c.rl.group = 16  # samples of each prompt
+  c.rl.environments = 0  # distinct prompts to draw from, of data.rl_problems; 0: all
+  c.rl.curriculum = ''  # 'pass_rate': draw more of the prompts that pass half of the time
   c.rl.minibatches = 1  # optimiser steps that an update's rollouts are cut into
+  c.rl.epochs = 1  # times that an update goes over its rollouts
+  c.rl.staleness = 0  # updates that generation runs ahead, at most 8
+  c.rl.importance_cap = 0.0  # truncated correction for samples of another policy; 0: none
   c.rl.learning_rate = 1e-4  # for width 64, as above
   c.rl.temperature = 1.0
   c.rl.response_tokens = 18  # the longest response, its stop token counted
-  c.rl.clip_low = 0.2
-  c.rl.clip_high = 0.2
-  c.rl.kl_coef = 0.0  # weight of the k3 penalty to the SFT parent, a term of the loss
+  c.rl.kl = 'k3'  # the estimate of the KL to the SFT parent: k1, k2 or k3
+  c.rl.kl_in = 'loss'  # the KL is a term of the 'loss' (k2 or k3), or of the 'reward'
+  c.rl.kl_coef = 0.0  # its weight; 0: no KL
+  c.rl.kl_target = 0.0  # nats a response: the weight goes up and down to reach it; 0: it is fixed
+  c.rl.measure_kl = False  # record the KL where it has no weight, for one more scoring pass
+  c.rl.entropy_coef = 0.0
+  c.rl.gamma = 1.0  # of 'gae'
+  c.rl.gae_lambda = 0.95
+  c.rl.value_clip = 0.2
+  c.rl.critic_learning_rate = 5e-4  # for width 64
+  # On-policy distillation: each token's advantage gets teacher_coef x (log pi_teacher - log pi). A
+  # size: its largest SFT branch; 'self WHAT': the policy, shown its attempt and a critique of it
+  # (attempts.CRITIQUES); '': none.
+  c.rl.teacher = ''
+  c.rl.teacher_coef = 1.0
 
   c.sample = ConfigDict()  # the rollout bank drawn for every cell
   c.sample.n = 128  # samples of each test problem
@@ -128,6 +168,8 @@ def default() -> ConfigDict:
   # those of the largest budget of config.sft.tokens.
   c.scorers = ConfigDict()
   c.scorers.objectives = ()  # 'pairs' (Bradley-Terry), 'outcome' (verdicts), 'process' (steps)
+  # A JSONL file of pairs (scaling/data/preferences.py) for 'pairs' to learn from, and not samples.
+  c.scorers.pairs = ''
   c.scorers.sizes = ()  # of the reward models: each begins as its own size's branch
   c.scorers.policies = ()  # the sizes that are sampled and scored
   c.scorers.n = 16  # samples of each of data.reward_problems to learn from
@@ -138,6 +180,34 @@ def default() -> ConfigDict:
   c.scorers.learning_rate = 5e-4  # for width 64, as of config.optimizer.width_exponent
   c.scorers.warmup_steps = 20
   c.scorers.held_out = 0.1  # the part of the problems that calibrates the scores
+
+  # Direct preference optimisation: rounds, each on fresh samples of the policy, from the branches
+  # of the largest budget of config.sft.tokens. One round is the offline form.
+  c.dpo = ConfigDict()
+  # Who says which of a problem's responses is better (scaling/stages/dpo.py), each a chain of
+  # rounds of its own: 'verifier', 'majority', 'likelihood', 'self' (the policy's own verdict),
+  # 'judge SIZE' (that of another SFT branch), 'OBJECTIVE SIZE' of config.scorers, or 'pairs'
+  # (a file, one round).
+  c.dpo.feedback = ()
+  c.dpo.sizes = ()  # the model sizes it starts from
+  c.dpo.rounds = 1
+  c.dpo.pairs = ''  # the JSONL file of 'pairs'
+  c.dpo.problems = 512  # of those of data.rl_problems: sampled anew in each round
+  c.dpo.n = 8  # samples of each
+  c.dpo.pairs_per_problem = 4  # in an epoch, at most
+  c.dpo.rows = 32  # pairs of a batch
+  c.dpo.epochs = 1.0  # over the pairs of a round
+  c.dpo.learning_rate = 2e-4  # for width 64, as of config.optimizer.width_exponent
+  c.dpo.warmup_steps = 5
+  c.dpo.beta = 0.1  # of preference_losses.DpoOptions
+  c.dpo.length_normalised = False  # log-ratios are means over a response's tokens, not sums
+  c.dpo.held_out = 0.1  # the part of a file's prompts that measures
+  # Whether a reward model goes on learning in each round, from fresh samples of the round's policy.
+  c.dpo.fresh_scorer = True
+  # How 'self' and 'judge' judge: 'verdict' (its token's probability), 'words' (a score), 'pairs'
+  # (the probability of the token that names the better of two).
+  c.dpo.judge_by = 'verdict'
+  c.dpo.judge_tokens = 64  # the most that a judge in words writes
 
   # Strategies that generate, run on the branches of the largest SFT budget. Each is a call of a
   # function of scaling/search/: 'beam(width=4)', 'dvts', 'rebase', 'revision', 'self_verification',
@@ -227,12 +297,15 @@ ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
   'pretrain.tasks': str,
   'sft.tokens': float,
   'rl.updates': int,
+  'rl.runs': str,
   'rl.sizes': str,
   'rl.sft_tokens': float,
   'sample.stop': str,
   'scorers.objectives': str,
   'scorers.sizes': str,
   'scorers.policies': str,
+  'dpo.feedback': str,
+  'dpo.sizes': str,
   'search.strategies': str,
   'search.policies': str,
   'search.budgets': int,
@@ -244,24 +317,31 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     lambda x: x >= 1,
     'data.row_tokens data.sft_problems data.validation_problems data.test_problems '
     'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
-    'rl.minibatches rl.response_tokens sample.n sample.response_tokens sample.block_prompts '
+    'rl.minibatches rl.epochs rl.response_tokens sample.n sample.response_tokens '
+    'sample.block_prompts '
     'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
     'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
+    'dpo.rounds dpo.problems dpo.pairs_per_problem dpo.rows dpo.judge_tokens '
     'scorers.rows search.budgets search.runs search.response_tokens',
   ),
   (
     'at least 0',
     lambda x: x >= 0,
     'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
-    'sft.warmup_steps rl.kl_coef optimizer.z_loss lora.rank mechanics.loss_chunk model.mup_base '
-    'data.reward_problems sample.top_k sample.prompt_chunk sample.block_rows scorers.warmup_steps',
+    'sft.warmup_steps rl.kl_coef rl.kl_target rl.entropy_coef rl.importance_cap rl.staleness '
+    'rl.overlong_cache rl.environments rl.value_clip rl.teacher_coef optimizer.z_loss lora.rank '
+    'mechanics.loss_chunk model.mup_base '
+    'data.reward_problems sample.top_k sample.prompt_chunk sample.block_rows scorers.warmup_steps '
+    'dpo.warmup_steps',
   ),
   (
     'more than 0',
     lambda x: x > 0,
     'model.rope_theta optimizer.clip_norm pretrain.learning_rate sft.learning_rate '
-    'rl.learning_rate rl.temperature rl.clip_high sample.temperature checkpoint_seconds '
-    'lora.alpha init_tokens scorers.epochs scorers.learning_rate search.temperature',
+    'rl.learning_rate rl.critic_learning_rate rl.temperature rl.clip_high sample.temperature '
+    'checkpoint_seconds '
+    'lora.alpha init_tokens scorers.epochs scorers.learning_rate search.temperature '
+    'dpo.epochs dpo.learning_rate dpo.beta',
   ),
   (
     'at least 1',
@@ -277,8 +357,14 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
   ),
   ('more than 0', lambda x: x > 0, 'hosted.timeout'),
   ('in [0, 1)', lambda x: 0 <= x < 1, 'optimizer.b1 optimizer.b2 sample.min_p'),
-  ('in [0, 1]', lambda x: 0 <= x <= 1, 'data.attempts'),
-  ('in (0, 1)', lambda x: 0 < x < 1, 'scorers.held_out'),
+  (
+    'in [0, 1]',
+    lambda x: 0 <= x <= 1,
+    'data.attempts rl.false_positive rl.false_negative rl.least_accuracy rl.drop_passed rl.gamma '
+    'rl.gae_lambda',
+  ),
+  ('at least 2', lambda x: x >= 2, 'dpo.n'),
+  ('in (0, 1)', lambda x: 0 < x < 1, 'scorers.held_out dpo.held_out'),
   (
     'in (0, 1]',
     lambda x: 0 < x <= 1,
@@ -318,8 +404,9 @@ def _check_fields(c: ConfigDict) -> None:
       continue
     if key == 'data.sft_problems' and value is None:
       _require(
-        fields['data.task'].strip().startswith('jsonl'),
-        f'config.{key} is None: say how many; None (all that are left) is for jsonl(...) tasks',
+        of_file(fields['data.task']),
+        f'config.{key} is None: say how many; None (all that are left) is for jsonl(...) tasks and '
+        'others read from a file',
       )
       continue
     _require(_is(value, kind), f'config.{key} is {value!r}: it must be {KINDS[kind]}')
@@ -346,8 +433,6 @@ def _check_divides(c: ConfigDict) -> None:
     'sample.block_samples': ('config.sample.n', c.sample.n),
     'sample.block_prompts': ('config.data.test_problems', c.data.test_problems),
   }
-  if c.rl.updates:
-    whole['rl.minibatches'] = ('prompts x group', c.rl.prompts * c.rl.group)
   fields = _fields(c)
   divisions = [(key, *what) for key, what in whole.items()]
   divisions += [('mechanics.microbatches', *batch) for batch in batches_of(c)]
@@ -363,16 +448,17 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
   batches = [('config.sft.rows', c.sft.rows)]
   if c.pretrain.tokens:
     batches.append(('config.pretrain.rows', c.pretrain.rows))
-  if c.rl.updates:
-    rows = c.rl.prompts * c.rl.group // c.rl.minibatches
-    batches.append(('config.rl.prompts x group / minibatches', rows))
+  for _, one in rl_runs(c):
+    batches.append(('config.rl.prompts / minibatches', one.rl.prompts // one.rl.minibatches))
   if c.scorers.objectives:
     batches.append(('config.scorers.rows', c.scorers.rows))
+  if c.dpo.feedback:
+    batches.append(('config.dpo.rows', c.dpo.rows))
   return batches
 
 
-def call(text: str) -> tuple[str, dict]:
-  """A strategy of config.search.strategies: its name, and its options, which are literals."""
+def call(text: str, key: str = 'search.strategies', like: str = 'beam(width=4) or dvts'):
+  """(name, options: literals) of an element of config.search.strategies or config.rl.runs."""
   try:
     node = ast.parse(text.strip(), mode='eval').body
     if isinstance(node, ast.Name):
@@ -381,9 +467,12 @@ def call(text: str) -> tuple[str, dict]:
       raise ValueError
     return node.func.id, {item.arg: ast.literal_eval(item.value) for item in node.keywords}
   except (SyntaxError, ValueError):
-    raise BadInput(
-      f'config.search.strategies has {text!r}: write it like beam(width=4) or dvts'
-    ) from None
+    raise BadInput(f'config.{key} has {text!r}: write it like {like}') from None
+
+
+def scorers_of(c: ConfigDict) -> list[str]:
+  """The names, 'OBJECTIVE SIZE', of the reward models of a study."""
+  return [f'{o} {size}' for o, size in itertools.product(c.scorers.objectives, c.scorers.sizes)]
 
 
 def _check_scorers(c: ConfigDict) -> None:
@@ -404,7 +493,7 @@ def _check_scorers(c: ConfigDict) -> None:
       'whose samples, in config.scorers.policies',
     )
     _require(
-      c.data.reward_problems >= 10,
+      bool(c.scorers.pairs) or c.data.reward_problems >= 10,
       f'config.data.reward_problems is {c.data.reward_problems}: reward models learn from problems '
       'of their own, set at least 10',
     )
@@ -413,8 +502,12 @@ def _check_scorers(c: ConfigDict) -> None:
       f'config.sample.block_prompts ({c.sample.block_prompts}) does not divide '
       f'config.data.reward_problems ({c.data.reward_problems}): each part must be whole',
     )
-  pairs = itertools.product(c.scorers.objectives, c.scorers.sizes)
-  scorers = [f'{objective} {size}' for objective, size in pairs]
+  _require(
+    not c.scorers.pairs or tuple(c.scorers.objectives) == ('pairs',),
+    "config.scorers.pairs is a file for objective 'pairs', and config.scorers.objectives is "
+    f"{c.scorers.objectives}: set it to ('pairs',)",
+  )
+  scorers = scorers_of(c)
   _require(
     not c.search.scorer or c.search.scorer in scorers,
     f'config.search.scorer: {c.search.scorer!r} is not among those of config.scorers '
@@ -475,6 +568,131 @@ def _check_hosted(c: ConfigDict) -> None:
     c.hosted.cap_money == 0 or not c.judge.model or c.judge.input_price + c.judge.output_price > 0,
     'config.hosted.cap_money is set and the judge has no price: set config.judge.input_price and '
     'output_price',
+  )
+
+
+def algorithm(c: ConfigDict) -> losses.Algorithm:
+  """The algorithm of config.rl, with the fields that are set in it. BadInput for an unknown one."""
+  _require(
+    c.rl.algorithm in losses.ALGORITHMS,
+    f'config.rl.algorithm: unknown {c.rl.algorithm!r}; {near(c.rl.algorithm, losses.ALGORITHMS)}',
+  )
+  named = losses.ALGORITHMS[c.rl.algorithm]
+  given = {name: c.rl[name] for name in named._fields if c.rl[name] is not None}
+  return named._replace(**given)
+
+
+OF_STUDY = ('updates', 'sizes', 'sft_tokens', 'runs')  # fields of config.rl that are not of a run
+
+
+def rl_runs(c: ConfigDict) -> list[tuple[str, ConfigDict]]:
+  """(what it is called, the config with its config.rl) of each of the RL runs of a study.
+
+  BadInput for an option that is no field of config.rl, or of another type.
+  """
+  if not c.rl.updates:
+    _require(not c.rl.runs, 'config.rl.runs is set: say for how long, in config.rl.updates')
+    return []
+  found = []
+  for text in c.rl.runs or (c.rl.algorithm,):
+    name, options = call(text, 'rl.runs', "dapo or grpo(group=4, reward='outcome 75k')")
+    one = c.copy_and_resolve_references()
+    for key, value in (options | {'algorithm': name}).items():
+      _require(
+        key in c.rl and key not in OF_STUDY,
+        f'config.rl.runs has {text!r}: config.rl has no field {key!r} for a run; '
+        f'{near(key, [field for field in c.rl if field not in OF_STUDY])}',
+      )
+      try:
+        one.rl[key] = value
+      except TypeError:
+        kind = KINDS[type(c.rl[key])] if c.rl[key] is not None else 'of another type'
+        raise BadInput(
+          f'config.rl.runs has {text!r}: {key} is {value!r}, and it must be {kind}'
+        ) from None
+    if c.rl.runs:
+      _check_fields(one)
+    found.append((text, one))
+  return found
+
+
+def _check_rl(c: ConfigDict) -> None:
+  """BadInput for RL that cannot run."""
+  _require(
+    bool(c.rl.sizes) and bool(c.rl.sft_tokens),
+    'config.rl.updates is set: say where RL starts, in config.rl.sizes and config.rl.sft_tokens',
+  )
+  how = algorithm(c)
+  _require(
+    c.rl.prompts % c.rl.minibatches == 0,
+    f'config.rl.minibatches ({c.rl.minibatches}) does not divide config.rl.prompts '
+    f'({c.rl.prompts}): each part must be whole',
+  )
+  for key, value, known in (
+    ('loss', how.loss, losses.POLICY),
+    ('advantage', how.advantage, [*losses.ADVANTAGES, 'gae']),
+    ('average', how.average, losses.AVERAGES),
+    ('zero_variance', how.zero_variance, ['keep', 'drop', 'resample']),
+    ('curriculum', c.rl.curriculum, ['', 'pass_rate']),
+    ('kl', c.rl.kl, ['k1', 'k2', 'k3']),
+    ('kl_in', c.rl.kl_in, ['loss', 'reward']),
+  ):
+    _require(value in known, f'config.rl.{key} is {value!r}: one of {", ".join(map(repr, known))}')
+  _require(
+    c.rl.kl_coef == 0 or c.rl.kl_in == 'reward' or c.rl.kl != 'k1',
+    "config.rl.kl is 'k1' as a term of the loss, where its gradient is 0 in expectation: take k2 "
+    "or k3, or config.rl.kl_in='reward'",
+  )
+  _require(
+    c.rl.kl_target == 0 or c.rl.kl_coef > 0,
+    'config.rl.kl_target is set and config.rl.kl_coef, which it starts from, is 0: set it',
+  )
+  _require(
+    c.rl.group >= 2 or how.advantage in ('gae', 'batch_mean'),
+    f'config.rl.group is {c.rl.group}: a group baseline needs 2 or more',
+  )
+  _require(
+    how.overlong_cache < c.rl.response_tokens,
+    f'config.rl.overlong_cache is {how.overlong_cache}: it must be less than '
+    f'config.rl.response_tokens ({c.rl.response_tokens})',
+  )
+  _require(c.rl.staleness <= 8, f'config.rl.staleness is {c.rl.staleness}: at most 8 updates ahead')
+  prompts = c.rl.environments or c.data.rl_problems
+  _require(
+    prompts <= c.data.rl_problems,
+    f'config.rl.environments is {c.rl.environments}: at most config.data.rl_problems '
+    f'({c.data.rl_problems})',
+  )
+  _require(
+    prompts >= c.rl.prompts,
+    f'config.{"rl.environments" if c.rl.environments else "data.rl_problems"} is {prompts}: an '
+    f'update draws config.rl.prompts ({c.rl.prompts}) of them, so give at least that many',
+  )
+  judges = [f'judge {size}' for size in c.model.sizes]
+  known = ['verifier', 'none', *judges, *scorers_of(c)]
+  _require(
+    c.rl.reward in known, f'config.rl.reward: unknown {c.rl.reward!r}; {near(c.rl.reward, known)}'
+  )
+  if c.rl.reward in scorers_of(c):
+    for size in c.rl.sizes:
+      _require(
+        size in c.scorers.policies,
+        f'config.rl.reward is {c.rl.reward!r} and config.rl.sizes has {size!r}, which is not among '
+        'config.scorers.policies: there is no reward model of its samples',
+      )
+  _require(
+    c.rl.reward == 'verifier' or c.rl.false_positive == c.rl.false_negative == 0,
+    f'config.rl.false_positive and false_negative are of the verifier, and config.rl.reward is '
+    f'{c.rl.reward!r}',
+  )
+  teachers = ['', *c.model.sizes, *(f'self {what}' for what in CRITIQUES)]
+  _require(
+    c.rl.teacher in teachers,
+    f'config.rl.teacher: unknown {c.rl.teacher!r}; {near(c.rl.teacher, teachers)}',
+  )
+  _require(
+    c.rl.reward != 'none' or bool(c.rl.teacher),
+    "config.rl.reward is 'none' and there is no config.rl.teacher: there is nothing to learn from",
   )
 
 
@@ -561,15 +779,6 @@ def validate(c: ConfigDict) -> None:
       f'config.{section}.response_tokens is {longest}: it must be at most config.data.row_tokens '
       f'({c.data.row_tokens}), beyond which no position was trained',
     )
-  if c.rl.updates:
-    _require(
-      bool(c.rl.sizes) and bool(c.rl.sft_tokens),
-      'config.rl.updates is set: say where RL starts, in config.rl.sizes and config.rl.sft_tokens',
-    )
-    _require(c.rl.group >= 2, f'config.rl.group is {c.rl.group}: a group baseline needs 2 or more')
-    _require(
-      c.data.rl_problems >= c.rl.prompts,
-      f'config.data.rl_problems is {c.data.rl_problems}: an update draws config.rl.prompts '
-      f'({c.rl.prompts}) of them, so give at least that many',
-    )
+  for _, one in rl_runs(c):
+    _check_rl(one)
   _check_divides(c)

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from scaling import processes
@@ -52,6 +53,15 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
   scratch = _scratch(path)
   table.to_parquet(scratch, index=False)
   os.replace(scratch, path)
+
+
+def write_arrays(path: Path, arrays: dict) -> None:
+  """Writes named arrays as .npz, whole or not at all; makes the folder."""
+  if not processes.first():
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with replacing(path) as scratch, open(scratch, 'wb') as file:
+    np.savez(file, **arrays)
 
 
 def read_json(path: Path):

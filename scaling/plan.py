@@ -18,11 +18,12 @@ from scaling.stages.stage import Stage
 # first of a kind and size adds, to compile; and that each banked response adds, to be verified.
 EFFICIENCY_OF_WIDTH, EFFICIENCY_CAP = 0.002, 0.4
 STAGE_SECONDS = 0.4
-TRAINED = ('pretrain', 'sft', 'rl')  # kinds of stages that make the cells of a study
+TRAINED = ('pretrain', 'sft', 'rl', 'dpo')  # kinds of stages that make the cells of a study
 COMPILE_SECONDS = {
   'pretrain': 4.0,
   'sft': 2.0,
   'rl': 7.0,
+  'dpo': 5.0,
   'sample': 2.5,
   'rollouts': 3.0,
   'preference': 4.0,
@@ -46,6 +47,11 @@ def estimate(stage: Stage) -> dict:
     width = recipe['data']['row_tokens']
     rows = (recipe['stop'] - recipe['start']) * recipe['rows']
     return compute.train(cfg, rows * width, rows * width * width / 4, rows, width)
+  if stage.kind == 'dpo':
+    width = recipe['data']['row_tokens']
+    rows = recipe['most_pairs'] * recipe['epochs']
+    read = rows * width, rows * width * width / 4, rows, width
+    return compute.add(compute.score(cfg, *read), compute.train(cfg, *read))
   if stage.kind in ('preference', 'score'):
     return _rewarded(stage)
   response = recipe['response_tokens']
@@ -56,11 +62,13 @@ def estimate(stage: Stage) -> dict:
   )
   if stage.kind != 'rl':
     return drawn
-  rows, width = updates * P * n, 2 * response
-  learned = rows * width, rows * width * (width + 1) / 2, rows, width
-  scored = compute.score(cfg, *learned)
-  passes = [scored, scored] if recipe['kl_coef'] > 0 else [scored]
-  return compute.add(drawn, compute.train(cfg, *learned), *passes)
+  passed = compute.groups_passed([response] * P, [[response] * n] * P, response, response, True)
+  scores = 1 + (recipe['kl_coef'] > 0 or recipe['measure_kl']) + bool(recipe['teacher'])
+  passes = [compute.score_pass(cfg, *passed)] * scores
+  passes += [compute.train_pass(cfg, *passed)] * recipe['epochs']
+  if recipe['advantage'] == 'gae':  # a critic of the policy's size
+    passes += passes
+  return compute.add(drawn, *passes * updates)
 
 
 STEPS = 3  # of a response, where their number matters to a plan and is not known before it is drawn

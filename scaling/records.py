@@ -25,7 +25,7 @@ COLUMNS = {
   'pretrain_source': 'its FLOPs are counted, estimated (from tokens given) or unknown (left out)',
   'sft_tokens': 'tokens of SFT, padding not counted',
   'sft_unique_tokens': 'distinct ones among them',
-  'rl_algorithm': 'none or grpo',
+  'rl_algorithm': "none; of config.rl, 'grpo(group=4)'; 'dpo verifier': by whose verdict",
   'rl_updates': 'updates of RL; 0 for a model that had none',
   'rl_samples': 'responses drawn during RL',
   'trunk': 'id of the SFT trunk: points that share one are correlated',
@@ -34,9 +34,11 @@ COLUMNS = {
   'scorer': 'id of the stage whose scores the strategy uses, or empty',
   'k': 'samples of a query; 0 where none are drawn',
   'temperature': 'of sampling',
-  'metric': 'loss (nats a response token), accuracy, parse_rate, truncation_rate, response_length; '
+  'metric': 'loss (nats a response token), accuracy, parse_rate, truncation_rate, response_length, '
+  'no_verdict_rate (the verifier timed out or failed); '
   'of the scores of a reward model auc, auc_within (a problem), verdict_accuracy, '
-  'calibration_error',
+  'calibration_error, false_positive, false_negative, precision, best_of_ceiling; of pairs of a '
+  'file pair_accuracy: how often the chosen response is ahead',
   'value': 'the measurement',
   'stderr': 'its standard error over problems',
   'problems': 'problems measured on',
@@ -79,9 +81,17 @@ def environment(mesh) -> dict:
   device = mesh.devices.flat[0]
   return {
     'git_commit': commit,
-    'versions': {name: importlib.metadata.version(name) for name in names},
+    'versions': {name: version for name in names if (version := _version(name))},
     'device': f'{device.device_kind} x {mesh.size}',
   }
+
+
+def _version(name: str) -> str | None:
+  """Of an installed package; None where it is not there, as reasoning-gym need not be."""
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return None
 
 
 def cell_of_model(recipe: dict, cfg) -> dict:

@@ -11,6 +11,7 @@ that alters results, use a new workdir; every record says its git commit.
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import math
 import os
 import shlex
@@ -24,8 +25,8 @@ import jax
 from ml_collections import ConfigDict
 
 from scaling import config as configs
-from scaling import files, plan, processes, records, sharding, train_step
-from scaling.data import batches, pools, tasks
+from scaling import files, plan, processes, records, rounds, sharding, train_step
+from scaling.data import batches, pools, preferences, tasks
 from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
 from scaling.launch import local
@@ -71,6 +72,7 @@ def expand(c: ConfigDict) -> list[Stage]:
   """All stages of a study, parents before children. BadInput for a config that cannot run."""
   configs.validate(c)
   pools.check_spec(data_spec(c))
+  rounds.check(c)
   data = data_spec(c)._asdict()
   tree = {}
 
@@ -84,7 +86,9 @@ def expand(c: ConfigDict) -> list[Stage]:
       _hosted(c, seed, data, add)
       continue
     ends = {size: _branches_of(c, seed, size, data, add) for size in c.model.sizes}
-    _test_time(c, seed, ends, add)
+    scorers = _test_time(c, seed, ends, add)
+    _reinforced(c, ends, scorers, add)
+    rounds.expand(c, ends, scorers, _sampled, add)
   return list(tree.values())
 
 
@@ -130,6 +134,7 @@ class End(NamedTuple):
   branch: str
   bank: str  # its rollout bank on the test problems
   width_rule: float
+  branches: dict  # SFT tokens -> the branch of that budget
 
 
 def _sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool) -> dict:
@@ -140,14 +145,21 @@ def _sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool) -> 
   return drawn | {'stop': list(c.sample.stop), 'block_samples': samples, 'block_rows': rows}
 
 
-def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> None:
-  """Adds the reward models of one seed, what they score, and the searches."""
-  scorers = {}  # (policy, 'OBJECTIVE SIZE') -> stage
+def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> dict:
+  """Adds the reward models of one seed, what they score, and the searches.
+
+  Returns (policy, 'OBJECTIVE SIZE') -> (stage, recipe, stage that scores) of the reward models.
+  """
+  scorers = {}
   for policy in c.scorers.policies if c.scorers.objectives else ():
     end = ends[policy]
-    drawn = _sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
-    bank = add('sample', end.branch, f'{end.name}: bank for reward models', **end.common, **drawn)
-    labels = None
+    bank = labels = None
+    samples = c.data.reward_problems * c.scorers.n
+    if c.scorers.pairs:
+      samples = 2 * len(preferences.read_jsonl(c.scorers.pairs).pairs)
+    else:
+      drawn = _sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
+      bank = add('sample', end.branch, f'{end.name}: bank for reward models', **end.common, **drawn)
     if 'process' in c.scorers.objectives:
       labels = add(
         'rollouts', end.branch, f'{end.name}: roll-outs from steps', **end.common, bank=bank,
@@ -160,19 +172,22 @@ def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> None:
       rewarding = scorer.common | {'model': scorer.common['model'] | {'head': 'scalar'}}
       for objective in c.scorers.objectives:
         label = f'{objective} reward model {size} of {end.name}'
-        trained = add(
-          'preference', scorer.branch, label, **rewarding, objective=objective, bank=bank,
-          labels=labels if objective == 'process' else None, rows=c.scorers.rows,
-          epochs=c.scorers.epochs, learning_rate=c.scorers.learning_rate * scorer.width_rule,
+        recipe = rewarding | dict(
+          objective=objective, bank=bank, labels=labels if objective == 'process' else None,
+          rows=c.scorers.rows, epochs=c.scorers.epochs,
+          learning_rate=c.scorers.learning_rate * scorer.width_rule,
           warmup=c.scorers.warmup_steps, held_out=c.scorers.held_out,
-          samples=c.data.reward_problems
-          * (c.scorers.per_problem if objective == 'process' else c.scorers.n),
+          samples=c.data.reward_problems * c.scorers.per_problem
+          if objective == 'process' else samples,
         )  # fmt: skip
-        scorers[policy, f'{objective} {size}'] = trained
-        add(
+        if c.scorers.pairs:
+          recipe['pairs'] = rounds.file(c.scorers.pairs)
+        trained = add('preference', scorer.branch, label, **recipe)
+        scored = add(
           'score', end.bank, f'{end.name}: scored by {objective} {size}', **end.common,
           scorer=trained, block_rows=c.scorers.rows, samples=c.data.test_problems * c.sample.n,
         )  # fmt: skip
+        scorers[policy, f'{objective} {size}'] = trained, recipe, scored
   for policy in c.search.policies if c.search.strategies else ():
     end = ends[policy]
     for text in c.search.strategies:
@@ -182,13 +197,44 @@ def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> None:
         options=options,
         budgets=sorted(c.search.budgets),
         runs=c.search.runs,
-        scorer=scorers.get((policy, c.search.scorer)),
+        scorer=scorers.get((policy, c.search.scorer), (None,))[0],
         temperature=c.search.temperature,
         response_tokens=c.search.response_tokens,
         problems=c.data.test_problems,
       )
       search.check(recipe)
       add('search', end.branch, f'{end.name}: {text}', **recipe)
+  return scorers
+
+
+def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None:
+  """Adds the RL runs of one seed, each cut where it is measured."""
+  for called, one in configs.rl_runs(c):
+    how, word = configs.algorithm(one)._asdict(), one.rl.reward.split()[0]
+    for size, tokens in itertools.product(c.rl.sizes, c.rl.sft_tokens):
+      end = ends[size]
+      scorer = scorers.get((size, one.rl.reward), (None, None, None))
+      recipe = {k: v for k, v in one.rl.items() if k not in configs.OF_STUDY} | how
+      recipe |= dict(
+        called=called,
+        reference=end.branches[tokens],
+        learning_rate=one.rl.learning_rate * end.width_rule,
+        critic_learning_rate=one.rl.critic_learning_rate * end.width_rule,
+        scorer=scorer[0],
+        scored=scorer[2],
+        grader=ends[one.rl.reward.split()[1]].branch if word == 'judge' else None,
+        teaching=ends[one.rl.teacher].branch if one.rl.teacher in ends else None,
+        judge_by=c.dpo.judge_by,
+        judge_tokens=c.dpo.judge_tokens,
+      )
+      parent, done = end.branches[tokens], 0
+      for updates in sorted(c.rl.updates):
+        name = f'{end.name}: sft {tokens:,.0f}, {called} {updates} updates'
+        parent = add('rl', parent, name, **end.common, start=done, stop=updates, **recipe)
+        drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
+        label = f'{name}: bank of {c.data.test_problems} x {c.sample.n}'
+        add('sample', parent, label, **end.common, **drawn)
+        done = updates
 
 
 def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
@@ -224,7 +270,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
     model=dataclasses.asdict(model), **begun,
   )  # fmt: skip
   ends = {t: _steps(t, c.sft.rows, c.data.row_tokens) for t in sorted(c.sft.tokens)}
-  trunk, at, root = base, 0, ''
+  trunk, at, root, branches = base, 0, '', {}
   for tokens, end in ends.items():
     decay = math.ceil(c.sft.decay * end)
     start = end - decay
@@ -239,18 +285,8 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
       end=end, decay=end - at, measure=True, trunk=root,
     )  # fmt: skip
     end_of_sft = branch, sample(branch, f'{name}: sft {tokens:,.0f}')
-    if size in c.rl.sizes and tokens in c.rl.sft_tokens:
-      parent, done = branch, 0
-      for updates in sorted(c.rl.updates):
-        recipe = {k: v for k, v in c.rl.items() if k not in ('updates', 'sizes', 'sft_tokens')}
-        recipe['learning_rate'] = c.rl.learning_rate * width_rule
-        label = f'{name}: sft {tokens:,.0f}, rl {updates} updates'
-        parent = add(
-          'rl', parent, label, **common, start=done, stop=updates, reference=branch, **recipe
-        )
-        sample(parent, label)
-        done = updates
-  return End(common, name, *end_of_sft, width_rule)
+    branches[tokens] = branch
+  return End(common, name, *end_of_sft, width_rule, branches)
 
 
 def open_workdir(workdir: Path) -> Path:
@@ -287,8 +323,8 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
     )
   if c.hosted.model:
     return
-  if c.rl.updates:
-    sharding.check_rows(mesh, c.rl.prompts, 'config.rl.prompts')
+  for _, one in configs.rl_runs(c):
+    sharding.check_rows(mesh, one.rl.prompts, 'config.rl.prompts')
   sharding.check_rows(mesh, c.sample.block_prompts, 'config.sample.block_prompts')
   for name, rows in configs.batches_of(c):
     sharding.check_rows(mesh, rows // c.mechanics.microbatches, f'{name} / mechanics.microbatches')
@@ -392,10 +428,11 @@ def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict
 
 def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
   """Says so where the longest gold response is longer than what may be sampled."""
-  for key in ('rl', 'sample') if c.rl.updates else ('sample',):
-    if c[key].response_tokens < data.max_response_tokens:
+  lengths = [('rl', one.rl.response_tokens) for _, one in configs.rl_runs(c)]
+  for key, longest in dict.fromkeys([*lengths, ('sample', c.sample.response_tokens)]):
+    if longest < data.max_response_tokens:
       print(
-        f'note: config.{key}.response_tokens is {c[key].response_tokens}, the longest gold '
+        f'note: config.{key}.response_tokens is {longest}, the longest gold '
         f'response {data.max_response_tokens} tokens: what is cut off counts as wrong',
         flush=True,
       )

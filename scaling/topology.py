@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +27,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from scaling import compute, hlo, losses, plan, sample_step, sharding, study, train_step
+from scaling import compute, hlo, losses, plan, rollouts, sample_step, sharding, study, train_step
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
+from scaling.stages import rl, supervised
 from scaling.stages import stage as stages
-from scaling.stages import supervised
 from scaling.stages.stage import Stage
 
 GIB = 2.0**30
@@ -152,16 +153,44 @@ def _train(recipe, loss, options, rows, width, segments, mesh, how) -> Program:
   state = jax.eval_shape(
     train_step.make_init(cfg, opt, mesh), jax.eval_shape(lambda: jax.random.key(0))
   )
-  more = ('weights',)
-  if loss is losses.grpo:
-    more += ('old_logp', 'advantages') + ('reference_logp',) * (options.kl_coef > 0)
   context = rows * width * (width / segments + 1) / 2
-  name = 'GRPO step' if loss is losses.grpo else 'train step'
   return Program(
-    f'{recipe["preset"]}: {name}, {rows} x {width}',
+    f'{recipe["preset"]}: train step, {rows} x {width}',
     train_step.make_train_step(cfg, loss, options, opt, mesh, how),
-    (state, _batch(rows, width, *more), NUMBER, NUMBER),
+    (state, _batch(rows, width, 'weights'), NUMBER, NUMBER),
     compute.train(cfg, rows * width, context, rows, width, how.remat, how.loss_chunk),
+  )
+
+
+def _learner(recipe, prompts, width, mesh, how) -> tuple[Program, Program]:
+  """(the step, the scoring pass) of RL on the responses to so many prompts, all of full length."""
+  cfg, opt = stages.model(recipe), stages.optimizer(recipe)
+  state = jax.eval_shape(
+    train_step.make_init(cfg, opt, mesh), jax.eval_shape(lambda: jax.random.key(0))
+  )
+  G, R = recipe['group'], recipe['response_tokens']
+  full = np.full((prompts, G), R)
+  drawn = types.SimpleNamespace(tokens=np.zeros((prompts, G, R), np.int32), lengths=full)
+  lengths = np.full(prompts, width)
+  laid = rollouts.layout(np.zeros((prompts, width), np.int32), lengths, drawn, rl.shares(how, mesh))
+  batch = {name: _shape(x.dtype, *x.shape) for name, x in laid.batch.items()}
+  loss, options, reads = rl.loss_of(recipe)
+  more = {name: _shape(jnp.float32, *batch['tokens'].shape) for name in (*reads, 'weights')}
+  chunked = 0 < how.loss_chunk < laid.batch['tokens'].shape[-1]
+  shape = f'{prompts} prompts of {width} x {G} x {R} tokens'
+  return (
+    Program(
+      f'{recipe["preset"]}: {recipe["called"]} step, {shape}',
+      train_step.make_train_step(cfg, loss, options, opt, mesh, how),
+      (state, batch | more, NUMBER, NUMBER),
+      compute.train_pass(cfg, *laid.passed, how.remat, chunked),
+    ),
+    Program(
+      f'{recipe["preset"]}: score, {shape}',
+      train_step.make_score(cfg, mesh, how),
+      (transformer.form(cfg), batch, NUMBER),
+      compute.score_pass(cfg, *laid.passed),
+    ),
   )
 
 
@@ -207,7 +236,7 @@ def _sampler(recipe, prompts, samples, rows, mesh, how) -> Program:
 
 
 # Kinds whose shapes depend on what is sampled, which is not known before it is.
-UNPLANNED = ('rollouts', 'preference', 'score', 'search')
+UNPLANNED = ('rollouts', 'preference', 'score', 'search', 'dpo')
 
 
 def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Program]]:
@@ -233,14 +262,11 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
     return found
   P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
   sampler = _sampler(recipe, P, G, G, mesh, how)
-  width = sampler.arguments[1].shape[1] + recipe['response_tokens']
-  options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
-  scores = steps * (1 + (recipe['kl_coef'] > 0))
-  return [
-    (steps, sampler),
-    (scores, _score(recipe, P * G, width, 1, mesh, how)),
-    (steps * M, _train(recipe, losses.grpo, options, P * G // M, width, 1, mesh, how)),
-  ]
+  width = sampler.arguments[1].shape[1]
+  step, _ = _learner(recipe, P // M, width, mesh, how)
+  _, score = _learner(recipe, P, width, mesh, how)
+  scores = 1 + (recipe['kl_coef'] > 0 or recipe['measure_kl'])
+  return [(steps, sampler), (steps * scores, score), (steps * M * recipe['epochs'], step)]
 
 
 class Roofline(NamedTuple):

@@ -170,19 +170,28 @@ def token_stats(
 ) -> TokenStats | TokenValues:
   """TokenStats of a batch, or the TokenValues of a model with a scalar head.
 
+  Of packed rows: tokens, positions, segment_ids [B, T]. Of groups, G responses behind each of P
+  prompts: prompts, prompt_segments [P, S] and tokens [P, G, R], padded behind; each prompt goes
+  through the model once. There the result is [P G, R]: column t is about the response's token t,
+  and its value is that of the state before the token.
+
   The logits are divided by `temperature` first, as the sampler does; values are not.
   With how.loss_chunk = c the logits of c columns are held at a time, here and in the backward pass,
   which computes them again. Columns t, t + T / c, … go together, so that each shard of a row that
   is split over the mesh has its part in every chunk.
   """
-  segments = batch.get('segment_ids')
-  x, _ = transformer.hidden(
-    cfg, params, batch['tokens'], batch['positions'], segments, how=how, mesh=mesh
-  )
+  grouped = 'prompts' in batch
+  if grouped:
+    x, target = _before_responses(cfg, params, batch, how, mesh)
+  else:
+    segments = batch.get('segment_ids')
+    x, _ = transformer.hidden(
+      cfg, params, batch['tokens'], batch['positions'], segments, how=how, mesh=mesh
+    )
+    target = jnp.roll(batch['tokens'], -1, axis=1)  # the last column is about nothing, and dropped
   if cfg.head == 'scalar':
     return TokenValues(transformer.values(cfg, params, x))
   matrix = transformer.unembedding(cfg, params, mesh)
-  target = jnp.roll(batch['tokens'], -1, axis=1)  # the last column is about nothing, and dropped
 
   def stats(x, target):
     logits = sharding.constrain(mesh, transformer.logits(cfg, matrix, x), 'logits') / temperature
@@ -201,11 +210,27 @@ def token_stats(
     cut = lambda y: jnp.moveaxis(spare(y).reshape(B, c, n, *y.shape[2:]), 2, 0)
     found = jax.lax.map(jax.checkpoint(lambda part: stats(*part)), (cut(x), cut(target)))
     found = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 2).reshape(B, n * c)[:, :T], found)
+  if grouped:
+    return found
   return jax.tree.map(lambda y: jnp.pad(y[:, :-1], ((0, 0), (1, 0))), found)
 
 
+def _before_responses(cfg, params, batch, how, mesh):
+  """(the stream before each token of the responses [P G, R, D], those tokens [P G, R])."""
+  prompts, real = batch['prompts'], batch['prompt_segments']
+  (P, S), (_, G, R) = prompts.shape, batch['tokens'].shape
+  rows = batch['tokens'].reshape(P * G, R)
+  place = jnp.broadcast_to(jnp.arange(S), (P, S))
+  x, prefix = transformer.hidden(cfg, params, prompts, place, real, how=how, mesh=mesh)
+  lengths = real.sum(axis=1)
+  last = jnp.take_along_axis(x, lengths[:, None, None] - 1, axis=1)
+  place = jnp.repeat(lengths, G)[:, None] + jnp.arange(R)
+  x, _ = transformer.hidden(cfg, params, rows, place, how=how, mesh=mesh, prefix=prefix)
+  return jnp.concatenate([jnp.repeat(last, G, axis=0), x[:, :-1]], axis=1), rows
+
+
 def _microbatches(batch: dict, count: int) -> dict:
-  """Arrays [B, T] as [M, B / M, T]: every M-th row, so that each shard of rows has its part."""
+  """Arrays [B, …] as [M, B / M, …]: every M-th row, so that each shard of rows has its part."""
   return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
@@ -227,9 +252,10 @@ def make_train_step(
   """A jitted `step(state, batch, learning_rate, temperature) -> (state, metrics)`, state donated.
 
   batch: arrays [B, T]: tokens, positions, weights (summing to one over the batch), segment_ids
-  (left out where each row is one sequence) and what the loss reads. With M microbatches the
-  gradients of B / M rows at a time are added up: the same sum. metrics, float32: loss (without the
-  z-loss), grad_norm (before the clip), and the loss's own.
+  (left out where each row is one sequence) and what the loss reads; or, of groups as `token_stats`
+  has them, [P, S] and [P, G, R], of which the loss sees [P G, R]. With M microbatches the gradients
+  of B / M rows (or P / M prompts) at a time are added up: the same sum. metrics, float32: loss
+  (without the z-loss), grad_norm (before the clip), and the loss's own.
   """
 
   state_layout = layout(cfg, opt, mesh)
@@ -239,6 +265,8 @@ def make_train_step(
   def objective(trained, frozen, batch, temperature):
     params = join(trained, frozen)
     stats = token_stats(cfg, params, batch, temperature, how, None if apart else mesh)
+    if 'prompts' in batch:
+      batch = {k: x.reshape(-1, x.shape[-1]) for k, x in batch.items() if x.ndim == 3}
     per_token, watched = loss(stats, batch, options)
     total = lambda x: jnp.sum(batch['weights'] * x)
     value = total(per_token)
@@ -294,18 +322,21 @@ def make_train_step(
 
 @functools.lru_cache
 def make_score(cfg: transformer.ModelConfig, mesh: Mesh, how: Mechanics = Mechanics()) -> Callable:
-  """A jitted `score(params, batch, temperature) -> [B, T]`: no gradient.
+  """A jitted `score(params, batch, temperature) -> [B, T]`, or [P, G, R] of groups: no gradient.
 
-  Log-probabilities; of a model with a scalar head, values. With M microbatches B / M rows at a
-  time.
+  Log-probabilities; of a model with a scalar head, values. With M microbatches B / M rows (P / M
+  prompts) at a time.
   """
 
   def score(params, batch, temperature):
-    of = lambda part: token_stats(cfg, params, part, temperature, how, mesh)[0]
+    def of(part):
+      found = token_stats(cfg, params, part, temperature, how, mesh)[0]
+      return found.reshape(part['tokens'].shape)
+
     if how.microbatches == 1:
       return of(batch)
     found = jax.lax.map(of, _microbatches(batch, how.microbatches))
-    return found.swapaxes(0, 1).reshape(-1, found.shape[-1])
+    return found.swapaxes(0, 1).reshape(batch['tokens'].shape)
 
   rows = sharding.batch(mesh)
   return jax.jit(

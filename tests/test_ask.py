@@ -11,7 +11,7 @@ from tests import tiny
 
 def test_votes_and_samples_add_up(tiny_workdir):
   text = ask.ask(tiny.get_config(), tiny_workdir, '12+34-5=')
-  assert "prompt: '12+34-5='" in text and 'rl 3 updates' in text.splitlines()[0]
+  assert "prompt: '12+34-5='" in text and 'grpo 3 updates' in text.splitlines()[0]
   assert text == ask.ask(tiny.get_config(), tiny_workdir, '12+34-5=')
   votes = [int(line.split()[0]) for line in re.split('\n\n', text)[1].splitlines()[1:]]
   n = int(re.search(r'(\d+) samples', text)[1])

@@ -89,6 +89,34 @@ CASES = [
   ('rl.clip_low', 1.5, r'config.rl.clip_low is 1.5: it must be in \(0, 1\]'),
   ('rl.clip_high', 0.0, 'config.rl.clip_high'),
   ('rl.kl_coef', -0.1, 'config.rl.kl_coef is -0.1: it must be at least 0'),
+  ('rl.kl_target', -1.0, 'config.rl.kl_target is -1.0'),
+  ('rl.entropy_coef', -0.1, 'config.rl.entropy_coef'),
+  ('rl.importance_cap', -0.1, 'config.rl.importance_cap'),
+  ('rl.staleness', -1, 'config.rl.staleness is -1'),
+  ('rl.overlong_cache', -1, 'config.rl.overlong_cache'),
+  ('rl.environments', -1, 'config.rl.environments'),
+  ('rl.value_clip', -0.1, 'config.rl.value_clip'),
+  ('rl.teacher_coef', -0.1, 'config.rl.teacher_coef'),
+  ('rl.epochs', 0, 'config.rl.epochs is 0: it must be at least 1'),
+  ('rl.critic_learning_rate', 0.0, 'config.rl.critic_learning_rate'),
+  ('rl.false_positive', 1.5, r'config.rl.false_positive is 1.5: it must be in \[0, 1\]'),
+  ('rl.false_negative', -0.1, 'config.rl.false_negative'),
+  ('rl.least_accuracy', 1.5, 'config.rl.least_accuracy'),
+  ('rl.drop_passed', 1.5, 'config.rl.drop_passed'),
+  ('rl.gamma', 1.5, 'config.rl.gamma'),
+  ('rl.gae_lambda', -0.1, 'config.rl.gae_lambda'),
+  ('rl.runs', ('grpo',), 'config.rl.runs is set: say for how long, in config.rl.updates'),
+  ('dpo.rounds', 0, 'config.dpo.rounds is 0'),
+  ('dpo.problems', 0, 'config.dpo.problems'),
+  ('dpo.n', 1, 'config.dpo.n is 1: it must be at least 2'),
+  ('dpo.pairs_per_problem', 0, 'config.dpo.pairs_per_problem'),
+  ('dpo.rows', 0, 'config.dpo.rows'),
+  ('dpo.judge_tokens', 0, 'config.dpo.judge_tokens'),
+  ('dpo.warmup_steps', -1, 'config.dpo.warmup_steps'),
+  ('dpo.epochs', 0.0, 'config.dpo.epochs'),
+  ('dpo.learning_rate', 0.0, 'config.dpo.learning_rate'),
+  ('dpo.beta', 0.0, 'config.dpo.beta'),
+  ('dpo.held_out', 1.0, r'config.dpo.held_out is 1.0: it must be in \(0, 1\)'),
   ('sample.n', 0, 'config.sample.n is 0'),
   ('sample.n', 100, 'config.sample.block_samples'),
   ('sample.temperature', 0.0, 'config.sample.temperature'),
@@ -228,7 +256,8 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
   others = {'seeds', 'rl.updates', 'init_tokens', 'search.budgets'}
-  others |= {'model.rope_theta', 'hosted.cached_price', 'judge.cached_price'}  # may be None
+  others |= {'model.rope_theta', 'hosted.cached_price', 'judge.cached_price'}  # may be None,
+  others |= {f'rl.{name}' for name in ('clip_low', 'clip_high', 'overlong_cache', 'drop_passed')}
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
   assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
 

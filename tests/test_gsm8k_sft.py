@@ -9,7 +9,7 @@ import pytest
 
 from experiments import gsm8k_sft
 from scaling import study
-from scaling.data import batches, pools, tasks
+from scaling.data import batches, pools, problem_files, tasks
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / '../shared/data/gsm8k/train.jsonl'
@@ -44,7 +44,8 @@ def test_pools_of_the_real_file(tmp_path):
   tasks.prepare(spec, tmp_path / 'data', said.append)
   data = batches.load(tmp_path / 'data')
 
-  every = {draft.problem.id: draft.problem for draft in pools.read_jsonl(str(TRAIN))}
+  drafts = problem_files.read('jsonl', str(TRAIN), {})
+  every = {draft.problem.id: draft.problem for draft in drafts}
   length = {
     id: len(p.prompt.encode()) + len(p.solution.encode()) + 1 for id, p in every.items()
   }  # fmt: skip

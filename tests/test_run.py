@@ -38,7 +38,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):
 def test_plan_prints_the_tree_and_runs_nothing(tmp_path):
   done = _run('--config=tests/tiny.py', '--plan', f'--workdir={tmp_path / "w"}')
   assert done.returncode == 0, done.stderr
-  for part in ('pretrain 4 steps', 'rl 3 updates', 'saved', 'stderr of an accuracy', 'minutes'):
+  for part in ('pretrain 4 steps', 'grpo 3 updates', 'saved', 'stderr of an accuracy', 'minutes'):
     assert part in done.stdout
   assert not (tmp_path / 'w').exists()
 

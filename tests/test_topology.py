@@ -100,7 +100,8 @@ def test_programs_of_a_study():
   assert calls['sample'] == [bank] * 4
   sampler, score, train = calls['rl'][0]
   assert sampler == (2, 'sampler, 4 prompts of 8 x 4 x 18 tokens')
-  assert score == (2, 'score, 16 x 26') and train == (2 * 2, 'GRPO step, 8 x 26')
+  assert score == (2, 'score, 4 prompts of 8 x 4 x 18 tokens')
+  assert train == (2 * 2, 'grpo step, 2 prompts of 8 x 4 x 18 tokens')
   keys = {p.key for s in tree for _, p in topology.programs(s, mesh, Mechanics())}
   assert len(keys) == 6  # the train step of pretraining and SFT is one; so is the bank's sampler
 
@@ -123,9 +124,14 @@ def test_a_study_on_a_topology():
   topology.report(c, 'v5e:2x2', lines.append)
   text = '\n'.join(lines)
   assert 'v5e:2x2, 4 devices, fsdp=2 x tensor=2' in text and '197 TFLOP/s, HBM 16 GiB' in text
-  for name in ('train step, 8 x 32', 'score, 64 x 32', 'sampler, 2 prompts', 'GRPO step, 8 x 26'):
+  for name in (
+    'train step, 8 x 32',
+    'score, 64 x 32',
+    'sampler, 2 prompts',
+    'grpo step, 2 prompts',
+  ):
     assert f'25k: {name}' in text
-  for part in ('all-gather', 'rl 2 updates: ', 'bound by', 'pretrain 0 steps: no steps'):
+  for part in ('all-gather', 'grpo 2 updates: ', 'bound by', 'pretrain 0 steps: no steps'):
     assert part in text, part
   assert 'DOES NOT FIT' not in text
 

@@ -1,8 +1,10 @@
 """Prompts that show an earlier attempt: to be revised, or to be judged. One place makes them, for
-the data that teach them (`data/tasks.py`) and for the searches that ask for them (`search/`).
+the data that teach them (`data/tasks.py`), for the searches that ask for them (`search/`), and for
+a model that is its own teacher (`rewards/teacher.py`).
 
     revise    prompt, attempt, a mark  ->  a solution
     verify    prompt, attempt, a mark  ->  a verdict: right or wrong
+    critique  prompt, attempt, what was said of it, the mark of revise  ->  a solution
 
 In style 'short' a mark is one character that no problem and no solution has; in the others it is a
 sentence after the attempt (in a chat, of the same user's message). A wrong attempt to learn from is
@@ -19,23 +21,27 @@ from scaling.data.batches import Problem
 from scaling.rewards import verifiers
 
 FORMS = ('revise', 'verify')
+CRITIQUES = ('attempt', 'verdict', 'answer', 'solution')
 
 
 class Marks(NamedTuple):
-  """What comes between an attempt and the response, and the two responses of a judge."""
+  """What comes between an attempt and the response, the two responses of a judge, and what comes
+  before an answer that is told."""
 
   revise: str
   verify: str
   right: str
   wrong: str
+  answer: str
 
 
-SHORT = Marks('\n', ':', 'c', 'x')
+SHORT = Marks('\n', ':', 'c', 'x', '#')
 PLAIN = Marks(
   '\n\nLook for a mistake in this solution, then solve the problem again.\n',
   '\n\nIs this solution right? Say yes or no.\n',
   'yes',
   'no',
+  '\nThe right answer is ',
 )
 
 
@@ -52,6 +58,23 @@ def revise(style: str, prompt: str, attempt: str) -> str:
 def verify(style: str, prompt: str, attempt: str) -> str:
   """The text of a prompt that shows an attempt and asks for a verdict."""
   return prompt + attempt + marks(style).verify
+
+
+def critique(style: str, problem: Problem, attempt: str, right: bool, what: str) -> str:
+  """The text of a prompt that shows an attempt and what is known of it, and asks for a better one.
+
+  what, of CRITIQUES: 'attempt' tells nothing (it is `revise`); 'verdict' whether it is right;
+  'answer' that, and the right answer; 'solution' shows the problem's own solution in its place.
+  SFT teaches the first and the last form; the other two are put together of what it teaches.
+  """
+  if what == 'solution':
+    return revise(style, problem.prompt, problem.solution)
+  told, words = marks(style), ''
+  if what in ('verdict', 'answer'):
+    words = told.verify + (told.right if right else told.wrong)
+  if what == 'answer':
+    words += told.answer + problem.answer
+  return revise(style, problem.prompt, attempt + words)
 
 
 # -- examples to learn from

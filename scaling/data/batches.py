@@ -48,11 +48,11 @@ class Problem(NamedTuple):
   """One problem. The prompt and the solution are text; the response to learn is the solution."""
 
   id: str  # '<task>-<16 hex of its content>'
-  task: str  # a reasoning-gym name, or 'jsonl'
+  task: str  # a reasoning-gym name, or 'jsonl', 'math', 'code'
   prompt: str
   solution: str  # worked steps, '#', the answer
   answer: str  # canonical
-  entry: dict  # the reasoning-gym entry that its scorer reads, or {}
+  entry: dict  # what its scorer reads: the reasoning-gym entry, the tests of 'code'
 
 
 class Data(NamedTuple):

@@ -4,6 +4,7 @@ A task is written as a call with literal arguments, and read without running it:
 
     chain_sum(min_terms=3, max_terms=3, min_digits=2, max_digits=2)     reasoning-gym
     jsonl(path='train.jsonl', test_path='test.jsonl')                   GSM8K's format
+    math(path='train.jsonl'), code(path='train.jsonl')                  see problem_files.py
 """
 
 import ast
@@ -13,14 +14,14 @@ import difflib
 import hashlib
 import importlib.metadata
 import json
-import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from scaling.data import solutions
+from scaling.data import problem_files, solutions
 from scaling.data import vocab as vocabs
 from scaling.data.batches import LONG_EXAMPLES, POOLS, DataSpec, Problem
+from scaling.data.problem_files import ARGUMENTS, Draft
 from scaling.data.vocab import VOCABS, Vocab
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
@@ -28,20 +29,11 @@ from scaling.rewards import verifiers
 CHUNK = 4096  # reasoning-gym entries drawn from one seed
 STYLES = ('short', 'full', 'chat')  # 'chat': the text of 'full', as a user's message
 DRAWN = ('test', 'validation', 'rl', 'sft', 'reward')  # in this order: the first stay as they are
-JSONL_ARGUMENTS = {'path': str, 'test_path': str, 'keep_marks': bool}
 
 
 class Task(NamedTuple):
   name: str
   arguments: dict
-
-
-class Draft(NamedTuple):
-  """A problem before it is put in a pool."""
-
-  problem: Problem
-  key: str  # problems with one key are one problem, whatever words surround it
-  origin: str  # where a message points: an id, or file:line
 
 
 # -- the specification
@@ -64,7 +56,7 @@ def parse_task(text: str) -> Task:
     raise BadInput(
       f'task {text!r} is not a name with literal arguments: write it as chain_sum(max_terms=3)'
     ) from None
-  known = JSONL_ARGUMENTS if name == 'jsonl' else _arguments(name)
+  known = ARGUMENTS[name] if name in ARGUMENTS else _arguments(name)
   for argument in arguments:
     if argument not in known:
       near = difflib.get_close_matches(argument, known, n=1)
@@ -72,14 +64,14 @@ def parse_task(text: str) -> Task:
       raise BadInput(
         f'task {name}: no argument {argument!r}: {hint}it takes {", ".join(sorted(known))}'
       )
-  if name == 'jsonl':
+  if name in ARGUMENTS:
     for argument, value in arguments.items():
       if not isinstance(value, known[argument]):
         raise BadInput(
-          f'task jsonl: {argument} is {value!r}: it must be a {known[argument].__name__}'
+          f'task {name}: {argument} is {value!r}: it must be a {known[argument].__name__}'
         )
     if 'path' not in arguments:
-      raise BadInput("task jsonl: no path: write it as jsonl(path='train.jsonl')")
+      raise BadInput(f"task {name}: no path: write it as {name}(path='train.jsonl')")
   else:
     _dataset(Task(name, arguments), 0, 1)
   return Task(name, arguments)
@@ -101,15 +93,21 @@ def check_spec(spec: DataSpec) -> None:
   if spec.seed < 0:
     raise BadInput(f'data.seed is {spec.seed}: it must be at least 0')
   tasks = {text: parse_task(text) for text in (spec.task, *spec.pretrain_tasks)}
+  if spec.attempts and tasks[spec.task].name in ('math', 'code'):
+    raise BadInput(
+      f'data.attempts is {spec.attempts} and the task {tasks[spec.task].name}: attempts are made '
+      "from solutions that end in '#' and an answer: set data.attempts = 0"
+    )
   for task in tasks.values():
     if spec.style == 'short' and task.name not in solutions.SHORT:
       raise BadInput(
         f"task {task.name}: it has no short prompt: use data.style = 'full' (short ones are "
         f'written for {", ".join(sorted(solutions.SHORT))})'
       )
+  verifiers.check_available(tasks[spec.task].name)
   for pool in (*POOLS, 'pretrain'):
     count = getattr(spec, pool)
-    if count is None and (pool == 'pretrain' or tasks[spec.task].name != 'jsonl'):
+    if count is None and (pool == 'pretrain' or tasks[spec.task].name not in ARGUMENTS):
       raise BadInput(f'data.{pool} is None: say how many, only a JSONL file has an end')
     if count is not None and count < 0:
       raise BadInput(f'data.{pool} is {count}: it must be at least 0')
@@ -135,10 +133,10 @@ def fingerprints(spec: DataSpec) -> dict[str, str]:
   """
   found = {}
   for text in (spec.task, *spec.pretrain_tasks):
-    if text.strip().startswith('jsonl'):  # the others name no file
+    if problem_files.of_file(text):
       arguments = parse_task(text).arguments
       for path in (arguments[name] for name in ('path', 'test_path') if name in arguments):
-        found[path] = hashlib.sha256(_read(path)).hexdigest()
+        found[path] = hashlib.sha256(problem_files.read_bytes(path)).hexdigest()
   if spec.vocab not in VOCABS and vocabs.bpe_size(spec.vocab) is None:
     from scaling.data import subwords
 
@@ -155,7 +153,7 @@ def versions(spec: DataSpec) -> dict:
 
 def _arguments(name: str) -> list[str]:
   """The arguments of a reasoning-gym task, seed and size excepted: those are ours."""
-  verifiers.admitted(name)
+  verifiers.check_task(name)
   import reasoning_gym.factory
 
   fields = dataclasses.fields(reasoning_gym.factory.DATASETS[name][1])
@@ -200,17 +198,13 @@ def _number_from(*parts) -> int:
   return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'big') >> 2
 
 
-def _identity(name: str, key: str) -> str:
-  return f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
-
-
 def _draft(name: str, entry: dict, style: str) -> Draft | None:
   """A reasoning-gym entry as a problem; None where it is not well posed, or where its own scorer
   refuses its own answer.
   """
   steps = solutions.worked_steps(name, entry, style)
   answer = verifiers.canonical(name, entry['answer'])
-  if steps is None or answer is None:
+  if steps is None or not answer:
     return None
   short = solutions.short_prompt(name, entry)
   if style == 'short':
@@ -223,8 +217,9 @@ def _draft(name: str, entry: dict, style: str) -> Draft | None:
   if name == 'number_sorting':  # as JSON, which its scorer reads without eval
     entry = {**entry, 'answer': json.dumps(entry['metadata']['sorted_numbers'])}
   key = short or prompt
-  problem = Problem(_identity(name, key), name, prompt, solution, answer, _plain(entry))
-  if not verifiers.verify(problem, solution).correct:
+  identity = problem_files.identity(name, key)
+  problem = Problem(identity, name, prompt, solution, answer, _plain(entry))
+  if not verifiers.sound(problem):
     return None
   return Draft(problem, key, problem.id)
 
@@ -275,74 +270,12 @@ def _generate(
     chunk += 1
 
 
-def _read(path: str) -> bytes:
-  try:
-    return pathlib.Path(path).read_bytes()
-  except OSError as error:
-    raise BadInput(
-      f"{path}: {error.strerror}: give the path of a JSONL file in GSM8K's format, say of "
-      'grade_school_math/data/train.jsonl from https://github.com/openai/grade-school-math'
-    ) from None
-
-
-def read_jsonl(path: str, keep_marks: bool = False) -> list[Draft]:
-  """The problems of a file in GSM8K's format: {"question": ..., "answer": "...\\n#### 72"} a line.
-
-  The calculator's marks (<<48/2=24>>) are taken out unless `keep_marks`. A question that comes
-  twice is kept once. Raises BadInput with the file and the line.
-  """
-  drafts = {}
-  for at, line in enumerate(_read(path).split(b'\n'), 1):
-    where = f'{path}:{at}'
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line.decode('utf-8-sig'))
-    except UnicodeDecodeError:
-      raise BadInput(f'{where}: not UTF-8: save the file as UTF-8') from None
-    except (ValueError, RecursionError) as error:
-      reason = getattr(error, 'msg', 'too deep or too large')
-      raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
-    if not isinstance(row, dict):
-      raise BadInput(f'{where}: not a JSON object: write {{"question": ..., "answer": ...}}')
-    for field in ('question', 'answer'):
-      if not isinstance(row.get(field), str) or not row[field].strip():
-        state = 'empty or no text' if field in row else 'missing'
-        raise BadInput(f'{where}: the field {field!r} is {state}: every line needs it, a text')
-      if _lone_surrogate(row[field]):
-        raise BadInput(f'{where}: the field {field!r} has half a surrogate pair: mend the text')
-    draft = _jsonl_draft(row['question'], row['answer'], keep_marks, where)
-    drafts.setdefault(draft.key, draft)
-  if not drafts:
-    raise BadInput(f'{path}: no problems in it: it needs a line for each')
-  return list(drafts.values())
-
-
-def _lone_surrogate(text: str) -> bool:
-  return any('\ud800' <= character <= '\udfff' for character in text)
-
-
-def _jsonl_draft(question: str, text: str, keep_marks: bool, where: str) -> Draft:
-  solution = text.strip() if keep_marks else re.sub(r'<<[^<>]*>>', '', text).strip()
-  last = solution.rsplit('\n', 1)[-1]
-  found = verifiers.extract(solution) if last.startswith('####') else None
-  answer = None if found is None else verifiers.number(found)
-  if answer is None:
-    raise BadInput(
-      f"{where}: the answer's last line is {last[:40]!r}: it must be '#### ' and a number"
-    )
-  prompt = question.strip() + '\n'
-  return Draft(
-    Problem(_identity('jsonl', prompt), 'jsonl', prompt, solution, answer, {}), prompt, where
-  )
-
-
 def _order(drafts: Sequence[Draft], seed: int) -> list[Draft]:
   """A shuffle that hangs on each problem's content alone: a new line moves no other."""
   return sorted(drafts, key=lambda draft: _number_from(seed, draft.key))
 
 
-def _split_jsonl(
+def _split_file(
   task: Task,
   spec: DataSpec,
   taken: set[str],
@@ -350,12 +283,12 @@ def _split_jsonl(
   dropped: collections.Counter,
 ) -> dict[str, list[Draft]]:
   """Pools out of a file, or out of a file and its test file; the pool of None has what is left."""
-  keep = task.arguments.get('keep_marks', False)
   path, test_path = task.arguments['path'], task.arguments.get('test_path')
-  drafts = _order(read_jsonl(path, keep), spec.seed)
+  read = lambda path: _order(problem_files.read(task.name, path, task.arguments), spec.seed)
+  drafts = read(path)
   pools, left = {}, {pool: getattr(spec, pool) for pool in DRAWN}
   if test_path:
-    held_out = _order(read_jsonl(test_path, keep), spec.seed)
+    held_out = read(test_path)
     pools['test'], _ = _take(held_out, left.pop('test'), fits, 'test', test_path, dropped)
     everything = {draft.key for draft in held_out}
     drafts = [draft for draft in drafts if draft.key not in everything]
@@ -421,8 +354,8 @@ def draw(
   fits = _fits(spec, vocab)
   task = parse_task(spec.task)
   taken: set[str] = set()
-  if task.name == 'jsonl':
-    pools = _split_jsonl(task, spec, taken, fits, dropped)
+  if task.name in ARGUMENTS:
+    pools = _split_file(task, spec, taken, fits, dropped)
   else:
     pools = {
       pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, dropped))
@@ -435,8 +368,8 @@ def draw(
     say(f'drawing problems to pretrain on: {text}')
     part = parse_task(text)
     count = spec.pretrain // parts + (i < spec.pretrain % parts)
-    if part.name == 'jsonl':
-      drafts = read_jsonl(part.arguments['path'], part.arguments.get('keep_marks', False))
+    if part.name in ARGUMENTS:
+      drafts = problem_files.read(part.name, part.arguments['path'], part.arguments)
       fresh = [draft for draft in _order(drafts, spec.seed) if draft.key not in known]
       path = part.arguments['path']
       pools[f'pretrain {i}'], _ = _take(fresh, count, fits, 'pretrain', path, dropped)

@@ -10,13 +10,14 @@ import time
 import tqdm
 
 from scaling import compute, files, processes, sample_step, train_step
-from scaling.stages import hosted, preference, rl, rollouts, sample, score, search, supervised
+from scaling.stages import dpo, hosted, preference, rl, rollouts, sample, score, search, supervised
 from scaling.stages import stage as stages
 
 RUN = {
   'pretrain': supervised.run,
   'sft': supervised.run,
   'rl': rl.run,
+  'dpo': dpo.run,
   'sample': sample.run,
   'rollouts': rollouts.run,
   'preference': preference.run,

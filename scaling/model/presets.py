@@ -39,6 +39,8 @@ PRESETS = {
   '800k': dict(d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352),
   '1.6m': dict(d_model=128, n_layers=8, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352),
   '4m': dict(d_model=192, n_layers=10, n_heads=6, n_kv_heads=3, head_dim=32, d_ff=512),
+  '16m': dict(d_model=384, n_layers=9, n_heads=6, n_kv_heads=6, head_dim=64, d_ff=1024),
+  '64m': dict(d_model=768, n_layers=9, n_heads=12, n_kv_heads=12, head_dim=64, d_ff=2048),
   'llama-3.2-1b': _public(_LLAMA32, 2048, 16, 32, 8, 8192, head_dim=64),
   'llama-3.2-3b': _public(_LLAMA32, 3072, 28, 24, 8, 8192),
   'llama-3.1-8b': _public(_LLAMA31, 4096, 32, 32, 8, 14336),

@@ -318,11 +318,12 @@ class Transformer(nnx.Module):
     elif not cfg.tied_embeddings:
       self.unembed = _normal(rngs, (cfg.d_model, cfg.padded_vocab), std)
 
-  def hidden(self, tokens_BxT, positions, segment_ids, cache, how, mesh):
+  def hidden(self, tokens_BxT, positions, segment_ids, cache, how, mesh, prefix):
     cfg = self.cfg
     place = functools.partial(sharding.constrain, mesh)
-    new, masks = _masks(tokens_BxT, segment_ids, cache)
-    sources = [] if cache is None else [c for c in (cache, cache.prefix) if c is not None]
+    sources = [cache, prefix if cache is None else cache.prefix]
+    sources = [source for source in sources if source is not None]
+    new, masks = _masks(tokens_BxT, segment_ids, sources)
     turn = _turn(cfg, positions)
     graph, stacked = nnx.split(self.blocks)
 
@@ -330,7 +331,7 @@ class Transformer(nnx.Module):
       block, past = inputs
 
       def attend(q, k, v):
-        if cache is None:
+        if not sources:
           return attention.self_attention(q, k, v, segment_ids, how.attention, mesh)
         parts = [(*kv, mask) for kv, mask in zip([_slots(k, v), *past], masks, strict=True)]
         return attention.attend(q, parts, attention.multiplies(mesh))
@@ -345,7 +346,7 @@ class Transformer(nnx.Module):
     k, v = _slots(*kv)
     x = _rms_norm(x, self.final_norm[...], cfg.norm_eps)
     if cache is None:
-      return x, Cache(k, v, new > 0, jnp.int32(tokens_BxT.shape[1]))
+      return x, Cache(k, v, new > 0, jnp.int32(tokens_BxT.shape[1]), prefix)
     slot = cache.length % cache.valid.shape[1]
     put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
     return x, Cache(
@@ -361,7 +362,8 @@ def _hidden_apart(cfg, params, tokens_BxT, positions, segment_ids, cache, mesh):
   """`hidden` behind a cache that is `apart`: each layer writes the new tokens' slots and then
   attends to all of its own, the new ones among them: so they are written in place."""
   place = functools.partial(sharding.constrain, mesh)
-  new, (among, behind, *shared) = _masks(tokens_BxT, segment_ids, cache)
+  sources = [cache] if cache.prefix is None else [cache, cache.prefix]
+  new, (among, behind, *shared) = _masks(tokens_BxT, segment_ids, sources)
   blocks = params['blocks'] if isinstance(params['blocks'], tuple) else layers(params)['blocks']
   graph = _block_graph(cfg)
   (B, T), S = new.shape, cache.valid.shape[1]
@@ -393,19 +395,17 @@ def _slots(k, v):
   return jnp.moveaxis(k, -3, -1), jnp.swapaxes(v, -3, -2)
 
 
-def _masks(tokens_BxT, segment_ids, cache):
-  """Segments of the new tokens [B, T]; and, behind a cache, one mask [P, B/P, T, S] for each part
-  of the keys: the new tokens themselves, the cache, its prefix."""
+def _masks(tokens_BxT, segment_ids, sources):
+  """Segments of the new tokens [B, T]; and, where they look back on caches, one mask
+  [P, B/P, T, S] for each part of the keys: the new tokens themselves, then those of the caches."""
   B, T = tokens_BxT.shape
   new = jnp.ones((B, T), jnp.int32) if segment_ids is None else segment_ids
-  if cache is None:
+  if not sources:
     return new, []
   causal = jnp.tril(jnp.ones((T, T), bool))
   same = new[:, :, None] == new[:, None, :]
-  masks = [(causal & same)[:, None], cache.valid[:, None, None, :]]
-  if cache.prefix is not None:
-    masks.append(cache.prefix.valid[:, None, None, :])
-  return new, masks
+  behind = [source.valid[:, None, None, :] for source in sources]
+  return new, [(causal & same)[:, None], *behind]
 
 
 @functools.lru_cache
@@ -452,6 +452,7 @@ def hidden(
   cache: Cache | None = None,
   how: Mechanics = Mechanics(),
   mesh: Mesh | None = None,
+  prefix: Cache | None = None,
 ) -> tuple[jax.Array, Cache]:
   """The stream after the final norm [B, T, D], and the cache with the new tokens appended.
 
@@ -466,10 +467,13 @@ def hidden(
       new tokens must not run past its last slot: several must fit before it.
     how: the mechanics; a cache is always attended to plainly.
     mesh: lays the activations over its axes; None leaves that to the compiler.
+    prefix: the cache of P prompts that the rows go on from, B / P of them from each, where there is
+      no cache: gradients go through it.
   """
   if cache is not None and isinstance(cache.k, tuple):
     return _hidden_apart(cfg, params, tokens, positions, segment_ids, cache, mesh)
-  return nnx.merge(_graph(cfg), params).hidden(tokens, positions, segment_ids, cache, how, mesh)
+  model = nnx.merge(_graph(cfg), params)
+  return model.hidden(tokens, positions, segment_ids, cache, how, mesh, prefix)
 
 
 def unembedding(cfg: ModelConfig, params: dict, mesh: Mesh | None = None) -> jax.Array:

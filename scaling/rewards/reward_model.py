@@ -122,15 +122,18 @@ def shuffled(values: np.ndarray, *seeds: int) -> np.ndarray:
   return values[np.argsort(raw, kind='stable')]
 
 
-def contrasts(problems: np.ndarray, correct: np.ndarray) -> tuple[dict, int]:
-  """({problem: (rows that are right, rows that are wrong)} of those with both, count of others)."""
+def contrasts(problems: np.ndarray, values: np.ndarray) -> tuple[dict, int]:
+  """({problem: (rows of its greatest value, rows of its least)} where these differ, how many not).
+
+  values [N]: scores, or verdicts, whose greatest are the right ones.
+  """
   rows = pd.Series(np.arange(len(problems))).groupby(problems, sort=False)
   both = {}
   for problem, group in rows:
     group = group.to_numpy()
-    right = correct[group]
-    if right.any() and not right.all():
-      both[problem] = group[right], group[~right]
+    value = values[group]
+    if value.max() > value.min():
+      both[problem] = group[value == value.max()], group[value == value.min()]
   return both, rows.ngroups - len(both)
 
 

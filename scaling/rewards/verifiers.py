@@ -1,18 +1,26 @@
 """Verdicts: is a response's answer right?
 
-The answer is what follows the last '#' of a response, in a canonical form, so that equal answers
-fall in one class of a vote. Nothing here evaluates text: a reasoning-gym task is admitted only
-where its scorer was read and does not; the rest wait for a sandbox.
+    verify_all(problems, responses) -> [[Verdict of each response] of each problem]
+
+The answer is what follows the last '#' of a response (of task 'math' what is in its last \\boxed{},
+of task 'code' the program), in a canonical form, so that equal answers fall in one class of a vote.
+Nothing here evaluates text. A reasoning-gym task whose scorer was read, and does not (ADMITTED), is
+scored here; the scorers of all others, math-verify and programs run in the sandbox
+(`scaling.rewards.sandbox`), many at a time. A verdict that could not be had is not correct, and its
+status says why: it is counted, never silently 0.
 """
 
+import collections
 import difflib
-import functools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from scaling.data.batches import Problem
 from scaling.errors import BadInput
+from scaling.rewards import sandbox, untrusted
 
+MAX_PROGRAM = 20_000  # characters of a program
 MAX_ANSWER = 4000  # characters; below the 4300 digits at which int() refuses, by far above use
 
 
@@ -42,11 +50,28 @@ ADMITTED = {
   'spell_backward': Admitted('text', 'compares strings, whatever their case'),
 }
 
-# Scorers that evaluate the text that they are given, by eval or by sympy's parse_expr.
-EVALUATES = frozenset(
-  'binary_matrix countdown intermediate_integration n_queens polynomial_multiplication puzzle24 '
-  'simple_integration spiral_matrix string_insertion'.split()
-)
+NONSENSE = 'zz'  # right for no problem of any task
+
+# Tasks of version 0.1.25 that no sandbox makes usable, and why.
+_NO_ANSWER = 'its entries come without an answer to learn from'
+UNUSABLE = {
+  'ab': "its answers have '#' in them, the mark that an answer follows",
+  'arc_agi': 'its data are not in the package',
+  'boxnet': _NO_ANSWER,
+  'composite': 'it is made of other tasks: take one of them',
+  'game_of_life_halting': 'its scorer gives full marks to any text',
+  'graph_color': _NO_ANSWER,
+  'propositional_logic': _NO_ANSWER,
+  'rearc': 'its scorer reads Python objects that a file cannot keep',
+  'rubiks_cube': _NO_ANSWER,
+  'rush_hour': _NO_ANSWER,
+}
+FILES = ('jsonl', 'math', 'code')  # tasks read from a file: see scaling/data/problem_files.py
+LIMITS = {  # of a job, by who scores
+  'scorer': sandbox.Limits(cpu_seconds=2, memory_bytes=512 << 20),
+  'math': sandbox.Limits(cpu_seconds=3, memory_bytes=512 << 20),
+  'code': sandbox.Limits(cpu_seconds=2, memory_bytes=256 << 20),
+}
 
 _NUMBER = re.compile(r'([+-]?)\$? ?([+-]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?', re.ASCII)
 _UNIT = re.compile(r"[ A-Za-z%°$/.']*")
@@ -56,17 +81,139 @@ _SCALE = re.compile(r'\b(?:hundred|thousand|million|billion|trillion|dozen|[kKmM
 class Verdict(NamedTuple):
   correct: bool
   answer: str | None  # canonical; None where the response gives none
+  # 'ok', or why there is no verdict (then `correct` is False): 'error', the scorer raised; or, of
+  # a job in the sandbox, 'timeout', 'memory', 'output', 'error'
+  status: str = 'ok'
 
 
 def verify(problem: Problem, response: str) -> Verdict:
   """The verdict on a response: right only for a full score by the task's own scorer.
 
   Partial credit is not correct. An answer that is not of the task's kind (a number, a list of
-  numbers) is None, as if there were none, and never reaches the scorer.
+  numbers) is None, as if there were none, and never reaches the scorer. BadInput where the task
+  needs the sandbox, and there is none.
   """
-  text = extract(response)
-  answer = None if text is None else canonical(problem.task, text)
-  return Verdict(answer is not None and _full_score(problem, answer), answer)
+  return verify_all([problem], [[response]])[0][0]
+
+
+def verify_all(
+  problems: Sequence[Problem], responses: Sequence[Sequence[str]]
+) -> list[list[Verdict]]:
+  """The verdicts on the responses to each problem, as `verify` gives them one by one.
+
+  What runs in the sandbox runs on all of its workers at once; an answer that comes several times to
+  one problem is checked once.
+  """
+  answers = [[answer_of(problem, text) for text in texts]
+             for problem, texts in zip(problems, responses, strict=True)]  # fmt: skip
+  found, jobs = {}, []
+  for p, (problem, given) in enumerate(zip(problems, answers, strict=True)):
+    for answer in dict.fromkeys(given):
+      known = _known(problem, answer)
+      if known is not None:
+        found[p, answer] = known
+      else:
+        jobs += [((p, answer), job) for job in _jobs(problem, answer)]
+  results = sandbox.run(sandbox.shared(), [job for _, job in jobs]) if jobs else []
+  parts = collections.defaultdict(list)
+  for (place, _), result in zip(jobs, results, strict=True):
+    parts[place].append(result)
+  for (p, answer), ones in parts.items():
+    found[p, answer] = _judged(problems[p], answer, ones)
+  return [[found[p, answer] for answer in given] for p, given in enumerate(answers)]
+
+
+def counts(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, int]:
+  """How many verdicts have each status, 'ok' and those of `sandbox.STATUSES`."""
+  found = collections.Counter(verdict.status for ones in verdicts for verdict in ones)
+  return {status: found[status] for status in sandbox.STATUSES}
+
+
+def answer_of(problem: Problem, response: str) -> str | None:
+  """The canonical form of a response's answer; None where it gives none of the task's kind."""
+  if problem.task == 'code':
+    return program(response)
+  text = boxed(response) if problem.task == 'math' else None
+  text = extract(response) if text is None else text
+  return None if text is None else canonical(problem.task, text)
+
+
+def _known(problem: Problem, answer: str | None) -> Verdict | None:
+  """The verdict on an answer where nothing needs to be run for it."""
+  if answer is None:
+    return Verdict(False, None)
+  if problem.task == 'math':
+    if answer == problem.answer:
+      return Verdict(True, answer)
+    plain = number(answer) is not None and number(problem.answer) is not None
+    return Verdict(False, answer) if plain else None
+  if problem.task == 'jsonl':
+    return Verdict(answer == problem.answer, answer)
+  return _scored(problem, answer) if problem.task in ADMITTED else None
+
+
+def _jobs(problem: Problem, answer: str) -> list[sandbox.Job]:
+  """What the sandbox has to run for a verdict on an answer."""
+  where = 'scaling.rewards.untrusted:'
+  if problem.task == 'math':
+    return [
+      sandbox.Job(
+        f'{where}equal',
+        {'gold': problem.answer, 'answer': answer},
+        limits=LIMITS['math'],
+        prepare=((f'{where}warm', {}),),
+      )
+    ]
+  if problem.task == 'code':
+    tests, limits = problem.entry['tests'], LIMITS['code']
+    if isinstance(tests[0], str):
+      return [sandbox.Job(f'{where}program', {'source': answer, 'checks': tests}, limits=limits)]
+    return [sandbox.Job(f'{where}script', {'source': answer}, t['input'], limits) for t in tests]
+  return [
+    sandbox.Job(
+      f'{where}score',
+      {'task': problem.task, 'answer': answer, 'entry': problem.entry},
+      limits=LIMITS['scorer'],
+      prepare=((f'{where}scorer', {'task': problem.task}),),
+    )
+  ]
+
+
+def _judged(problem: Problem, answer: str, results: Sequence[sandbox.Result]) -> Verdict:
+  """The verdict that the results of an answer's jobs make."""
+  failed = [result.status for result in results if result.status != 'ok']
+  if problem.task == 'code' and 'error' in failed:  # it raised, or ended itself: that is wrong
+    return Verdict(False, answer)
+  if failed:
+    return Verdict(False, answer, failed[0])
+  if problem.task == 'code' and not isinstance(problem.entry['tests'][0], str):
+    wanted = [test['output'] for test in problem.entry['tests']]
+    pairs = zip(wanted, results, strict=True)
+    return Verdict(all(_lines(text) == _lines(result.output) for text, result in pairs), answer)
+  return Verdict(all(result.value is True for result in results), answer)
+
+
+def _lines(text: str) -> list[str]:
+  """The lines of an output, without the spaces and empty lines at their ends."""
+  return [line.rstrip() for line in text.rstrip().split('\n')]
+
+
+def program(response: str) -> str | None:
+  """The program in a response: its last ```block```, or all of it; None for one that is empty."""
+  blocks = re.findall(r'```[^\n`]*\n(.*?)```', response, re.S)
+  text = (blocks[-1] if blocks else response).strip('\n')
+  return text if text.strip() and len(text) <= MAX_PROGRAM else None
+
+
+def boxed(response: str) -> str | None:
+  """What is in the last \\boxed{} of a response, stripped; None without one that is closed."""
+  _, mark, text = response.rpartition('\\boxed{')
+  depth = 1
+  for end, character in enumerate(text[: MAX_ANSWER + 1] if mark else ''):
+    depth += (character == '{') - (character == '}')
+    if depth == 0:
+      return text[:end].strip() or None
+  return None
 
 
 def extract(response: str) -> str | None:
@@ -78,8 +225,20 @@ def extract(response: str) -> str | None:
 
 def canonical(task: str, text: str) -> str | None:
   """An answer's canonical form, None where it is not of the task's kind of answer."""
-  kind = 'number' if task == 'jsonl' else admitted(task).kind
+  if task == 'math':
+    return number(text) or latex(text) or None
+  kind = {'jsonl': 'number'}.get(task) or (ADMITTED[task].kind if task in ADMITTED else 'text')
   return {'number': number, 'list': number_list, 'text': str.strip}[kind](text)
+
+
+def latex(text: str) -> str:
+  """An answer in LaTeX without dollars, spacing and sizes: '$\\dfrac{1}{2}\\,$' -> '\\frac{1}{2}'.
+
+  Only so that a vote counts the commonest spellings as one; whether two answers are equal is for
+  math-verify to say.
+  """
+  text = re.sub(r'\\(?:left|right)(?![A-Za-z])|\\[,;!]', '', text.replace('$', ''))
+  return re.sub(r'\s+', ' ', re.sub(r'\\[dt]frac(?![A-Za-z])', r'\\frac', text)).strip()
 
 
 def number(text: str) -> str | None:
@@ -119,50 +278,57 @@ def _bare(item: str) -> str | None:
   return number(item) if re.fullmatch(r'[+-]?[0-9.]+', item) else None
 
 
-def admitted(task: str) -> Admitted:
-  """The entry of a reasoning-gym task. Raises BadInput for one that is not on the list."""
-  if task in ADMITTED:
-    return ADMITTED[task]
+def check_task(task: str) -> None:
+  """BadInput for a task that is not there, or that cannot be used."""
+  if task in ADMITTED or task in FILES:
+    return
   import reasoning_gym.factory
 
-  known = reasoning_gym.factory.DATASETS
-  if task in EVALUATES:
-    raise BadInput(
-      f'task {task!r}: its scorer evaluates the text it is given, which waits for the sandbox: '
-      f'use one of {", ".join(sorted(ADMITTED))}'
-    )
+  if task in UNUSABLE:
+    raise BadInput(f'task {task!r} cannot be used: {UNUSABLE[task]}')
+  known = [*FILES, *sorted(set(reasoning_gym.factory.DATASETS) - set(UNUSABLE))]
   if task in known:
-    raise BadInput(
-      f'task {task!r}: its scorer was not read yet, and it may evaluate text: '
-      f'use one of {", ".join(sorted(ADMITTED))}'
-    )
-  near = difflib.get_close_matches(task, [*ADMITTED, 'jsonl'], n=3, cutoff=0.5)
-  hint = (
-    f'did you mean {" or ".join(near)}?' if near else f'use one of {", ".join(ADMITTED)}, jsonl'
-  )
+    return
+  near = difflib.get_close_matches(task, known, n=3, cutoff=0.5)
+  hint = f'did you mean {" or ".join(near)}?' if near else f'use one of {", ".join(known)}'
   raise BadInput(f'unknown task {task!r}: {hint}')
 
 
-def _full_score(problem: Problem, answer: str) -> bool:
-  """Whether the task's own scorer gives 1; a scorer that raises on odd text gives 0.
+def check_available(task: str) -> None:
+  """BadInput where the verdicts of a task need the sandbox and there is none."""
+  if task not in ADMITTED and task != 'jsonl':
+    sandbox.shared()
+
+
+def _scored(problem: Problem, answer: str) -> Verdict:
+  """The verdict by a scorer of ADMITTED; one that raises on odd text has none.
 
   Numbers must be equal besides: number_sorting's scorer lets each be off by 1, and gsm_symbolic's
   does not see a sign, which a policy would learn to use.
   """
-  if problem.task == 'jsonl':
-    return answer == problem.answer
-  if admitted(problem.task).kind != 'text' and answer != problem.answer:
-    return False
+  if ADMITTED[problem.task].kind != 'text' and answer != problem.answer:
+    return Verdict(False, answer)
   try:
-    return scorer(problem.task)(answer, problem.entry) == 1.0
-  except Exception:  # whatever a scorer of another package may raise
+    return Verdict(untrusted.score(problem.task, answer, problem.entry), answer)
+  except Exception:  # whatever a scorer may raise
+    return Verdict(False, answer, 'error')
+
+
+def sound(problem: Problem) -> bool:
+  """Whether a reasoning-gym problem's own solution is right by its scorer, and nonsense is not.
+
+  The solution is the generator's, never a model's: it is scored here, in no sandbox.
+  """
+  answer = answer_of(problem, problem.solution)
+  if answer != problem.answer:
     return False
+  if problem.task in ADMITTED:
+    return _scored(problem, answer).correct
+  return _passes(problem, answer) and not _passes(problem, NONSENSE)
 
 
-@functools.lru_cache
-def scorer(task: str):
-  """The task's own `score_answer(text, entry)`, built once. Raises BadInput off the allow-list."""
-  admitted(task)
-  import reasoning_gym
-
-  return reasoning_gym.get_score_answer_fn(task)
+def _passes(problem: Problem, text: str) -> bool:
+  try:
+    return untrusted.score(problem.task, text, problem.entry)
+  except Exception:  # whatever a scorer may raise
+    return False

@@ -4,10 +4,8 @@ An attempt's weight is the probability of the verdict 'right', of the two verdic
 taught (config.data.attempts), after a prompt that shows the attempt (data/attempts.py).
 """
 
-import functools
-import math
-
 from scaling.data import attempts
+from scaling.rewards import model_judge
 from scaling.search import cost as costs
 from scaling.search import outcome
 from scaling.search.outcome import Outcome
@@ -37,19 +35,15 @@ def search(problems, tools, k: int, *, choose='best'):
     )
     responses.append([])
     for one in samples:
-      write = functools.partial(attempts.verify, tools.style, problem.prompt)
-      question = tuple(outcome.showing(tools, write, vocab.decode(one.tokens), longest))
+      question = model_judge.question(tools, problem.prompt, vocab.decode(one.tokens))
       kept = costs.common(list(question), prompt + one.tokens[:-1])
       cost = costs.add(cost, costs.prefill(cfg, len(question), kept))
       questions[question] = None
       answer = outcome.response(tools, problem, one.tokens, one.stopped)
       responses[-1].append((question, answer))
     spent.append(cost)
-  rows = [(list(question), verdict) for question in questions for verdict in verdicts]
-  logps = tools.generator.weigh([q for q, _ in rows], [v for _, v in rows])
-  for i, question in enumerate(questions):
-    right, wrong = logps[2 * i], logps[2 * i + 1]
-    questions[question] = 1 / (1 + math.exp(min(wrong - right, 700)))
+  chances = model_judge.chances(tools, list(questions), marks.right, marks.wrong)
+  questions = dict(zip(questions, chances, strict=True))
   found = []
   for problem, pairs, cost in zip(problems, responses, spent, strict=True):
     weights = [questions[question] for question, _ in pairs]

@@ -27,7 +27,7 @@ from scaling.errors import BadInput
 from scaling.hosted import client, draw, prompts, store
 from scaling.hosted.client import Ask, Endpoint
 from scaling.rewards import judge as judging
-from scaling.rewards.verifiers import verify
+from scaling.rewards.verifiers import verify_all
 from scaling.stages import stage as stages
 
 SAID_EVERY = 30.0  # seconds between lines of progress where there is no bar
@@ -205,12 +205,15 @@ def _draw(setting, stage, part, path, asks, limits, account, words, share) -> No
 def table(stage_id: str, recipe: dict, problems, completions: dict) -> pd.DataFrame:
   """The bank's rows of the completions that the recipe asks for, as far as there are any."""
   rows, price = [], prices(recipe)
+  there = [
+    [(s, row) for s in range(recipe['n']) if (row := completions.get((problem.id, s)))]
+    for problem in problems
+  ]
+  said = [[prompts.tidy(row['text']) if row['stopped'] else '' for _, row in x] for x in there]
+  verdicts = verify_all(problems, said)
   for place, problem in enumerate(problems):
-    for sample in range(recipe['n']):
-      row = completions.get((problem.id, sample))
-      if row is None:
-        continue
-      verdict, stopped = verify(problem, prompts.tidy(row['text'])), row['stopped']
+    for (sample, row), verdict in zip(there[place], verdicts[place], strict=True):
+      stopped = row['stopped']
       rows.append(
         dict(
           stage=stage_id,
@@ -224,9 +227,9 @@ def table(stage_id: str, recipe: dict, problems, completions: dict) -> pd.DataFr
           sampler_logprobs=None,
           length=row['output_tokens'],
           stopped=stopped,
-          answer=verdict.answer if stopped else None,
-          correct=verdict.correct and stopped,
-          reward=np.float32(verdict.correct and stopped),
+          answer=verdict.answer,
+          correct=verdict.correct,
+          reward=np.float32(verdict.correct if verdict.status == 'ok' else np.nan),
           temperature=recipe['temperature'],
           prompt_tokens=row['input_tokens'],
           prefill_flops=math.nan,

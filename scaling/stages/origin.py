@@ -61,9 +61,10 @@ def find(folder: str, tokens: float | None, **options) -> tuple[dict, transforme
 def _of_stage(path: Path) -> str:
   """The id of a finished stage of training, which names all that it depends on."""
   stage = json.loads((path / 'stage.json').read_text())
-  if stage['kind'] not in ('pretrain', 'sft', 'rl'):
+  if stage['kind'] not in ('pretrain', 'sft', 'rl', 'dpo'):
     raise BadInput(
-      f'config.init_from={path}: a stage of kind {stage["kind"]}; name one of pretrain, sft or rl'
+      f'config.init_from={path}: a stage of kind {stage["kind"]}; name one of pretrain, sft, rl or '
+      'dpo'
     )
   try:
     outcome = json.loads((path / 'done.json').read_text())['outcome']

@@ -6,6 +6,11 @@ and goes over the bank `epochs` times. The objectives are those of `scaling.rewa
 
 A part of the problems is held out: the values of their responses are calibrated on it. done.json
 has 'scorer': {objective, calibration, held_out: its quality, reliability, problems_without_pairs}.
+
+With recipe['pairs'] {path, fingerprint} the pairs are those of a file (`data.preferences`) and
+there is no bank; a part of its prompts is held out, and 'scorer' has {objective, calibration,
+held_out: {pairs, accuracy: [value, standard error over prompts]}, and how many pairs were equal,
+repeated and dropped}. Where the parent is a reward model too, this one goes on from it.
 """
 
 import math
@@ -13,7 +18,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from scaling import bank, compute, files, losses, processes, sharding, train_step
+from analysis import estimators
+from scaling import bank, compute, files, losses, processes, records, sharding, train_step
+from scaling.data import preferences
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.rewards import reward_model
@@ -43,8 +50,10 @@ def pool_of(setting: stages.Setting, recipe: dict) -> str:
   return _bank_recipe(setting.workdir, recipe['bank'])['pool']
 
 
-def read_bank(workdir, recipe: dict, vocab, stage_id: str | None = None) -> pd.DataFrame:
-  """The rows (READ of them) of a bank, by default the recipe's own.
+def read_bank(
+  workdir, recipe: dict, vocab, stage_id: str | None = None, columns=READ
+) -> pd.DataFrame:
+  """The rows of a bank, by default the recipe's own; READ, or more columns of it.
 
   BadInput where it was drawn with another vocabulary or another form of prompt than the recipe's.
   """
@@ -56,7 +65,7 @@ def read_bank(workdir, recipe: dict, vocab, stage_id: str | None = None) -> pd.D
         f'bank {stage_id}: drawn with data.{key}={drawn["data"][key]!r}, and the model that reads '
         f'it has {recipe["data"][key]!r}: use a bank of this study'
       )
-  table = bank.of_stage(workdir, stage_id, READ)
+  table = bank.of_stage(workdir, stage_id, columns)
   most = max((int(np.max(tokens)) for tokens in table['tokens'] if len(tokens)), default=0)
   if most >= recipe['model']['vocab_size']:
     raise BadInput(
@@ -64,6 +73,29 @@ def read_bank(workdir, recipe: dict, vocab, stage_id: str | None = None) -> pd.D
       "another model's bank"
     )
   return table
+
+
+def read_pairs(recipe: dict, vocab) -> tuple[preferences.File, preferences.Tokenised]:
+  """(what the recipe's file of pairs holds, its pairs as tokens). BadInput where it has changed."""
+  path, known = recipe['pairs']['path'], recipe['pairs']['fingerprint']
+  if preferences.fingerprint(path) != known:
+    raise BadInput(f'{path}: changed since the study was planned; run it again')
+  found, data = preferences.read_jsonl(path), recipe['data']
+  return found, preferences.tokenise(
+    found.pairs, vocab, data['row_tokens'], data.get('long_examples', 'error')
+  )
+
+
+def aside(prompts: np.ndarray, recipe: dict) -> np.ndarray:
+  """bool [R]: which pairs of a file are held out: a part of the prompts. BadInput where all are."""
+  out = reward_model.held_out(prompts, recipe['held_out'], recipe['seed'])
+  found = np.array([prompt in out for prompt in prompts])
+  if found.all():
+    raise BadInput(
+      f'{recipe["pairs"]["path"]}: {len(set(prompts))} distinct prompts, and all are held out: '
+      'give more pairs'
+    )
+  return found
 
 
 def prepare(recipe: dict, found: reward_model.Examples, labelled: reward_model.Examples | None):
@@ -110,6 +142,18 @@ def prepare(recipe: dict, found: reward_model.Examples, labelled: reward_model.E
   return source, lambda e: reward_model.shuffled(rows, seed, e), longest, 0, out
 
 
+def _from_bank(setting: stages.Setting, recipe: dict, vocab):
+  """(Examples of the recipe's bank, those of its labelled steps or None)."""
+  table = read_bank(setting.workdir, recipe, vocab)
+  found = reward_model.examples(table, vocab)
+  if recipe['objective'] != 'process':
+    return found, None
+  labels = stages.folder(setting.workdir, recipe['labels']) / 'labels.parquet'
+  if not labels.exists():
+    raise BadInput(f'{labels}: not there; run its stage of kind rollouts')
+  return found, reward_model.with_steps(found, table, pd.read_parquet(labels))
+
+
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Trains to the end of the last epoch, then calibrates on the held-out problems."""
   recipe, mesh = stage.recipe, setting.mesh
@@ -117,14 +161,16 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   how, objective = stages.mechanics(setting.how, recipe, mesh), recipe['objective']
   _check(recipe, cfg)
   _, data = stages.load_data(setting.workdir, recipe)
-  table = read_bank(setting.workdir, recipe, data.vocab)
-  found, labelled = reward_model.examples(table, data.vocab), None
-  if objective == 'process':
-    labels = stages.folder(setting.workdir, recipe['labels']) / 'labels.parquet'
-    if not labels.exists():
-      raise BadInput(f'{labels}: not there; run its stage of kind rollouts')
-    labelled = reward_model.with_steps(found, table, pd.read_parquet(labels))
-  source, epoch_of, longest, left_out, out = prepare(recipe, found, labelled)
+  if 'pairs' in recipe:
+    file, source = read_pairs(recipe, data.vocab)
+    out, left_out = aside(source.prompts, recipe), 0
+    learned = source.rows[~out]
+    lengths = np.array([len(sequence) for sequence in source.sequences])
+    epoch_of = lambda e: reward_model.shuffled(learned, recipe['seed'], e)
+    longest = int(lengths[learned].sum(axis=1).max())
+  else:
+    found, labelled = _from_bank(setting, recipe, data.vocab)
+    source, epoch_of, longest, left_out, out = prepare(recipe, found, labelled)
   B, width = recipe['rows'], reward_model.columns(longest, mesh)
   sharding.check_rows(mesh, B, 'config.scorers.rows')
   stop = max(1, math.ceil(recipe['epochs'] * len(epoch_of(0)) / B))
@@ -167,10 +213,21 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       if told_to_stop:
         raise processes.Preempted
 
-  scorer, spent = calibrate(setting, stage, cfg, how, state.params, found, labelled, out)
+  if 'pairs' in recipe:
+    scorer, spent = calibrate_pairs(setting, cfg, how, state.params, source, out)
+    scorer |= {'equal': file.equal, 'repeated': file.repeated, 'dropped': source.dropped}
+  else:
+    scorer, spent = calibrate(setting, stage, cfg, how, state.params, found, labelled, out)
   ledger = compute.add(ledger, spent)
   scorer |= {'objective': objective, 'problems_without_pairs': left_out}
   cell, path = stages.path_of(setting, stage)
+  if 'pairs' in recipe:
+    (value, stderr), count = scorer['held_out']['accuracy'], scorer['held_out']['pairs']
+    row = records.row(
+      stage, cell, path, setting.environment, metric='pair_accuracy', value=value, stderr=stderr,
+      problems=count, scorer=stage.id,
+    )  # fmt: skip
+    records.write(setting.workdir, stage.id, [row])
   meta = {'ledger': ledger, 'seconds': seconds(), 'scorer': scorer}
   stages.finish(setting, stage, cell, path, meta)
 
@@ -183,6 +240,8 @@ def _check(recipe: dict, cfg: transformer.ModelConfig) -> None:
     )
   if cfg.head != 'scalar':
     raise BadInput(f"preference: model.head is {cfg.head!r}: a reward model has head 'scalar'")
+  if 'pairs' in recipe and objective != 'pairs':
+    raise BadInput(f"preference: a file of pairs teaches 'pairs', and objective is {objective!r}")
   if objective == 'process' and recipe['labels'] is None:
     raise BadInput("preference: labels is None: 'process' needs the id of a stage of kind rollouts")
   if not 0 < recipe['held_out'] < 1:
@@ -211,7 +270,7 @@ def calibrate(setting, stage, cfg, how, params, found, labelled, out) -> tuple[d
     taken = [labelled.sequences[i] for i in steps], [labelled.places[i] for i in steps]
     if steps:
       of_steps, spent = score(*taken)
-      ledger = compute.add(ledger, spent, _model_cost(cfg, *taken))
+      ledger = compute.add(ledger, spent, model_cost(cfg, *taken))
       fit = tuple(
         np.concatenate([x, *more])
         for x, more in zip(fit, (of_steps, [labelled.labels[i] for i in steps]), strict=True)
@@ -220,7 +279,7 @@ def calibrate(setting, stage, cfg, how, params, found, labelled, out) -> tuple[d
   probability = calibration(last)
   quality = reward_model.quality(probability, verdicts, found.problems[rows])
   table = reward_model.reliability(probability, verdicts)
-  ledger = compute.add(ledger, _model_cost(cfg, sequences, places))
+  ledger = compute.add(ledger, model_cost(cfg, sequences, places))
   finite = lambda x: x if math.isfinite(x) else None
   return {
     'calibration': list(calibration),
@@ -235,7 +294,36 @@ def calibrate(setting, stage, cfg, how, params, found, labelled, out) -> tuple[d
   }, ledger
 
 
-def _model_cost(cfg, sequences, places) -> dict:
+def calibrate_pairs(setting, cfg, how, params, source, out: np.ndarray) -> tuple[dict, dict]:
+  """({calibration, held_out} of the pairs of a file that are held out, ledger of scoring them).
+
+  The calibration's slope s is that of maximum likelihood for sigma(s (v_chosen - v_rejected)),
+  drawn in as `reward_model.platt` does; its offset puts the mean value at 1/2, since pairs say
+  nothing of where a value is good.
+  """
+  pairs = source.rows[out]
+  sequences = [source.sequences[i] for i in pairs.ravel()]
+  places = [np.array([len(sequence) - 1]) for sequence in sequences]
+  values, ledger = reward_model.values(
+    cfg, params, sequences, places, setting.mesh, how, SCORED_ROWS
+  )
+  values = np.concatenate(values).reshape(-1, 2)
+  margin = values[:, 0] - values[:, 1]
+  count = len(margin)
+  slope = reward_model.platt(
+    np.concatenate([margin, -margin]), np.concatenate([np.ones(count), np.zeros(count)])
+  ).slope
+  right = np.where(margin > 0, 1.0, np.where(margin == 0, 0.5, 0.0))
+  by_prompt = pd.Series(right).groupby(source.prompts[out]).mean().to_numpy()
+  value, stderr = estimators.mean_and_stderr(by_prompt)
+  finite = lambda x: float(x) if math.isfinite(x) else None
+  return {
+    'calibration': [slope, float(-slope * values.mean())],
+    'held_out': {'pairs': count, 'accuracy': [float(value), finite(stderr)]},
+  }, compute.add(ledger, model_cost(cfg, sequences, places))
+
+
+def model_cost(cfg, sequences, places) -> dict:
   """The model FLOPs of scoring whole sequences, as a ledger."""
   ledger = compute.empty()
   ledger['model']['reward_model'] = sum(
@@ -257,6 +345,19 @@ def load_scorer(setting: stages.Setting, scorer: str):
   how = stages.mechanics(setting.how, recipe, setting.mesh)
   calibration = reward_model.Calibration(*done['scorer']['calibration'])
   return stages.model(recipe), params, how, calibration, recipe['objective'], recipe
+
+
+def probabilities(setting: stages.Setting, scorer: str, table: pd.DataFrame, vocab):
+  """(the probability of a right answer float64 [N] by a reward model, ledger) of a bank's rows."""
+  cfg, params, how, calibration, _, _ = load_scorer(setting, scorer)
+  found = reward_model.examples(table, vocab)
+  values, ledger = reward_model.values(
+    cfg, params, found.sequences, found.places, setting.mesh, how, SCORED_ROWS
+  )
+  if not all(np.isfinite(v).all() for v in values):
+    raise ArithmeticError('values of a reward model')
+  ledger = compute.add(ledger, model_cost(cfg, found.sequences, found.places))
+  return calibration(np.concatenate(values)), ledger
 
 
 def step_scorer(setting: stages.Setting, scorer: str):

@@ -1,127 +1,429 @@
-"""Stage `rl`: GRPO with a verifier, on-policy, from update `start` to update `stop`.
+"""Stage `rl`: a policy learns from feedback on its own samples, from update `start` to `stop`.
 
-An update: draw `group` responses to each of `prompts` prompts, verify them, score them with the
-learner (old log-probs), and take `minibatches` optimiser steps on them. A run is a chain of such
-stages, cut where it is measured; each continues the state of the one before.
+An update: draw `group` responses to each of `prompts` prompts, reward them (`rewards.feedback`),
+score them with the learner (old log-probs), and go over them `epochs` times in `minibatches`
+optimiser steps each. What is learned is an entry of losses.ALGORITHMS with its fields changed. With
+`staleness` k an update learns from samples of the policy k updates before, as where generation runs
+ahead. A run is a chain of such stages, cut where it is measured; each goes on from all that the one
+before left: policy, critic, rollouts in flight, pass rates, the KL's weight.
 
-Axes: P prompts, G responses of each, B = P x G rows, S prompt width, R response width, T = S + R.
+Axes: P prompts, G responses of each, R response width, N prompts of the pool.
 """
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from scaling import compute, losses, processes, sample_step, sharding, stops, train_step
+from scaling import (
+  checkpoint,
+  compute,
+  files,
+  losses,
+  processes,
+  rollouts,
+  sample_step,
+  sharding,
+  stops,
+  train_step,
+)
 from scaling.data import batches
-from scaling.rewards.verifiers import verify
+from scaling.rewards import feedback, teacher
+from scaling.rollouts import Rollouts
+from scaling.stages import audit, teachers
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 
-WATCHED = ('loss', 'reward', 'entropy', 'zero_variance', 'response_length')  # on the board
+WATCHED = ('loss', 'reward', 'gold', 'entropy', 'zero_variance', 'response_length')  # on the board
+RESAMPLED = (
+  8  # draws of prompts for one update, at most, where groups without variance are replaced
+)
 
 
-def assemble(prompts_PxS, prompt_lengths_P, drawn: sample_step.Samples) -> dict:
-  """Rows of prompt and response end to end, padded behind, for the learner; host arrays [B, T].
+class Tools(NamedTuple):
+  """What a stage's updates are made with."""
 
-  Returns tokens, positions, segment_ids, `mask` (the response's tokens, stop token counted) and
-  `sampler_logp` under the mask.
-  """
-  P, G, R = drawn.tokens.shape
-  S = prompts_PxS.shape[1]
-  lengths, responses = np.repeat(prompt_lengths_P, G), drawn.lengths.reshape(-1)
-  columns = np.arange(S + R)[None]
-  mask = (columns >= lengths[:, None]) & (columns < (lengths + responses)[:, None])
-  inside = np.arange(R)[None] < responses[:, None]  # both masks count the same cells, row by row
-  tokens = np.pad(np.repeat(prompts_PxS, G, axis=0), ((0, 0), (0, R)))
-  sampler_logp = np.zeros((P * G, S + R), np.float32)
-  tokens[mask] = drawn.tokens.reshape(-1, R)[inside]
-  sampler_logp[mask] = drawn.sampler_logprobs.reshape(-1, R)[inside]
-  real = columns < (lengths + responses)[:, None]
-  return {
-    'tokens': tokens.astype(np.int32),
-    'positions': np.broadcast_to(columns, tokens.shape).astype(np.int32),
-    'segment_ids': real.astype(np.int32),
-    'mask': mask,
-    'sampler_logp': sampler_logp,
-  }
+  recipe: dict
+  cfg: object  # of the policy
+  critic_cfg: object  # of the critic, or None
+  how: object  # Mechanics
+  mesh: object
+  vocab: object
+  style: str
+  problems: list
+  shape: sample_step.SampleShape
+  shared: bool  # prompts go once through the learner: rollouts.layout
+  sample: Callable
+  score: Callable
+  train: Callable
+  critic_score: Callable | None
+  critic_train: Callable | None
+  reference: dict | None  # parameters
+  reward: Callable
+  teacher: teacher.Teacher | None
+  room: int  # tokens of what a teacher that is the policy itself reads before a response
 
 
-def reward(problems, vocab, drawn: sample_step.Samples) -> np.ndarray:
-  """[P, G]: 1 for a response that stops and is verified, 0 for any other."""
-  correct = [
-    [verify(problem, vocab.decode(tokens)).correct for tokens in responses]
-    for problem, responses in zip(problems, drawn.tokens, strict=True)
-  ]
-  return (np.array(correct) & drawn.stopped).astype(np.float64)
+class Side(NamedTuple):
+  """What a run carries from update to update beside the policy."""
+
+  queue: list  # Rollouts in flight, the next first
+  cursor: int  # draws of prompts so far
+  rates: np.ndarray  # float64 [N]: running pass rates
+  kl_coef: float
+  critic: object  # TrainState, or None
 
 
-def run(setting: stages.Setting, stage: stages.Stage) -> None:
-  """Runs the updates, with rewards and all costs recorded for each."""
+def _reward(setting: stages.Setting, stage: stages.Stage, data) -> Callable:
+  recipe = stage.recipe
+  word = recipe['reward'].split()[0]
+  if word == 'verifier':
+    wrong = recipe['false_positive'], recipe['false_negative']
+    return feedback.by_verifier(recipe['seed'], *wrong)
+  if word == 'none':
+    return feedback.nothing()
+  if word == 'judge':
+    how = recipe['judge_by'], recipe['judge_tokens']
+    says = teachers.judging(setting, recipe['grader'], data, *how)
+  else:
+    if recipe['least_accuracy'] > 0 and recipe['scored'] is not None:
+      audit.gate(setting.workdir, recipe['scored'], recipe['least_accuracy'])
+    says = teachers.rewarding(setting, recipe['scorer'])
+  return feedback.by_model(says, recipe['reward'])
+
+
+def _teacher(setting: stages.Setting, recipe: dict, cfg, how) -> teacher.Teacher | None:
+  if not recipe['teacher']:
+    return None
+  temperature = recipe['temperature']
+  if recipe['teacher'].startswith('self '):
+    width = recipe['data']['row_tokens']
+    return teacher.of_self(cfg, setting.mesh, how, width, temperature)
+  return teachers.load_teacher(setting, recipe['teaching'], recipe, temperature)
+
+
+def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
+  """The Tools of a stage. BadInput for what cannot run."""
   recipe, mesh = stage.recipe, setting.mesh
   how = stages.mechanics(setting.how, recipe, mesh)
   cfg, opt = stages.model(recipe), stages.optimizer(recipe)
   folder, data = stages.load_data(setting.workdir, recipe)
-  problems = batches.problems(folder, 'rl')
-  vocab, S = data.vocab, sampling.prompt_width(data)
   P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
-  sharding.check_rows(mesh, P, 'config.rl.prompts')
-  sharding.check_rows(mesh, P * G // M, 'config.rl.prompts x group / minibatches')
-  shape = sample_step.SampleShape(P, G, G, S, recipe['response_tokens'])
-  sample = sample_step.make_sampler(cfg, shape, mesh, how)
-  ends = stops.table(vocab, [vocab.stop]), sample_step.no_limits(shape)
-  score = train_step.make_score(cfg, mesh, how)
-  options = losses.GrpoOptions(recipe['clip_low'], recipe['clip_high'], recipe['kl_coef'])
-  train = train_step.make_train_step(cfg, losses.grpo, options, opt, mesh, how)
-  reference = None
-  if recipe['kl_coef'] > 0:
+  sharding.check_rows(mesh, P // M, 'config.rl.prompts / minibatches')
+  shape = sample_step.SampleShape(P, G, G, sampling.prompt_width(data), recipe['response_tokens'])
+  loss, options, _ = loss_of(recipe)
+  train = train_step.make_train_step(cfg, loss, options, opt, mesh, how)
+  critic_cfg = critic_score = critic_train = reference = None
+  if recipe['advantage'] == 'gae':
+    critic_cfg = stages.model(recipe | {'model': recipe['model'] | {'head': 'scalar'}})
+    critic_score = train_step.make_score(critic_cfg, mesh, how)
+    clip = losses.ValueOptions(recipe['value_clip'])
+    critic_train = train_step.make_train_step(critic_cfg, losses.value, clip, opt, mesh, how)
+  if _has_kl(recipe) or recipe['measure_kl']:
     reference = stages.state_of(setting.workdir, recipe['reference'], mesh).params
+  return Tools(
+    recipe=recipe,
+    cfg=cfg,
+    critic_cfg=critic_cfg,
+    how=how,
+    mesh=mesh,
+    vocab=data.vocab,
+    style=data.spec['style'],
+    problems=batches.problems(folder, 'rl')[: recipe['environments'] or None],
+    shape=shape,
+    shared=shares(how, mesh),
+    sample=sample_step.make_sampler(cfg, shape, mesh, how),
+    score=train_step.make_score(cfg, mesh, how),
+    train=train,
+    critic_score=critic_score,
+    critic_train=critic_train,
+    reference=reference,
+    reward=_reward(setting, stage, data),
+    teacher=_teacher(setting, recipe, cfg, how),
+    room=recipe['data']['row_tokens'] - recipe['response_tokens'],
+  )
 
+
+def _has_kl(recipe: dict) -> bool:
+  """Whether a KL is part of what is learned, and not only measured."""
+  return recipe['kl_coef'] > 0
+
+
+def loss_of(recipe: dict) -> tuple[Callable, losses.PolicyOptions, tuple[str, ...]]:
+  """(the loss, its options, the arrays of responses that it reads beside weights) of a recipe."""
+  in_loss = recipe['kl_in'] == 'loss' and _has_kl(recipe)
+  options = losses.PolicyOptions(
+    recipe['clip_low'],
+    recipe['clip_high'],
+    recipe['kl'] if in_loss else '',
+    recipe['entropy_coef'],
+    recipe['importance_cap'],
+  )
+  reads = ('advantages', 'old_logp')
+  reads += ('sampler_logp',) * bool(recipe['importance_cap'])
+  reads += ('mask',) * (recipe['loss'] == 'sequence_clipped')
+  reads += ('reference_logp', 'kl_coef') * in_loss
+  return losses.POLICY[recipe['loss']], options, reads
+
+
+def shares(how, mesh) -> bool:
+  """Whether a prompt goes once through the learner for all its responses: where attention is plain.
+  The fused kernels take whole rows."""
+  return how.attention == 'plain' and mesh.shape['sequence'] == 1
+
+
+def draw(tools: Tools, params: dict, update: int, side: Side, key) -> tuple[Rollouts, Side, dict]:
+  """(rewarded Rollouts of one update, the Side after it, its ledger) by the policy of `params`.
+
+  With zero_variance 'resample' prompts are drawn until P of them have responses of different
+  rewards, RESAMPLED times at most; then some of those without stay in.
+  """
+  recipe, shape, vocab = tools.recipe, tools.shape, tools.vocab
+  P, ledger, kept, tally = shape.prompts, compute.empty(), [], np.zeros(4)
+  resample = recipe['zero_variance'] == 'resample'
+  for _ in range(RESAMPLED if resample else 1):
+    chosen = rollouts.choose(
+      recipe['seed'], side.cursor, P, side.rates, recipe['curriculum'], recipe['drop_passed']
+    )
+    problems = [tools.problems[i] for i in chosen]
+    prompts, lengths, hashes = batches.encode_prompts(problems, vocab, shape.prompt_tokens)
+    asked = sharding.spread(sharding.rows(tools.mesh), (prompts, lengths, hashes))
+    ends = stops.table(vocab, [vocab.stop]), sample_step.no_limits(shape)
+    temperature = recipe['temperature']
+    drawn = tools.sample(params, *asked, key, side.cursor, 0, temperature, *ends)
+    drawn = processes.gather(drawn)
+    texts = rollouts.texts(vocab, drawn)
+    sequences = [
+      [np.concatenate([prompts[p, : lengths[p]], drawn.tokens[p, g, : drawn.lengths[p, g]]])
+       for g in range(shape.samples)] for p in range(P)
+    ]  # fmt: skip
+    got = tools.reward(side.cursor, problems, texts, sequences, lengths, drawn.stopped)
+    ledger = compute.add(ledger, sampling.cost(tools.cfg, shape, lengths, drawn), got.ledger)
+    rates = rollouts.passed(side.rates, chosen, got.rewards)
+    side = side._replace(cursor=side.cursor + 1, rates=rates)
+    varied = got.rewards.std(axis=1) > 0
+    tally += P, (~varied).sum(), got.no_verdict, got.rewards.mean()
+    arrays = chosen, drawn.tokens, drawn.lengths, drawn.stopped, drawn.sampler_logprobs
+    kept.append((varied, [np.asarray(x) for x in (*arrays, got.rewards, got.gold)]))
+    if not resample or sum(v.sum() for v, _ in kept) >= P:
+      break
+  tally[3] /= len(kept)
+  varied = np.concatenate([v for v, _ in kept])
+  take = np.sort(np.argsort(~varied, kind='stable')[:P]) if resample else np.arange(P)
+  arrays = [np.concatenate(parts)[take] for parts in zip(*(x for _, x in kept), strict=True)]
+  return Rollouts(*arrays, np.int64(update), tally), side, ledger
+
+
+def _teach(tools: Tools, params: dict, taken: Rollouts, prompts, lengths) -> tuple:
+  """(the teacher's log-prob of each token of the responses [P, G, R], ledger)."""
+  batch = rollouts.assemble(prompts, lengths, taken)
+  problems = [tools.problems[i] for i in taken.chosen]
+  what = tools.recipe['teacher'].removeprefix('self ')
+  if what != tools.recipe['teacher']:
+    texts = rollouts.texts(tools.vocab, taken)
+    batch |= teacher.critiques(
+      tools.vocab, tools.style, what, problems, texts, taken.gold > 0, tools.room
+    )
+  logp = np.zeros(taken.tokens.shape, np.float32)
+  logp[rollouts.mask_of(taken)] = tools.teacher.logp(params, batch)[batch['mask']]
+  return logp, tools.teacher.cost(batch)
+
+
+def advantages_of(tools: Tools, taken: Rollouts, old_logp, reference_logp, kl_coef, values):
+  """(advantages [P, G, R], returns [P, G, R] or None) of the rewards, all penalties put in."""
+  recipe, mask = tools.recipe, rollouts.mask_of(taken)
+  R = mask.shape[2]
+  rewards = taken.rewards + losses.overlong_penalty(taken.lengths, R, recipe['overlong_cache'])
+  penalty = np.zeros(mask.shape)
+  if recipe['kl_in'] == 'reward' and _has_kl(recipe):
+    kl = np.asarray(losses.kl_estimate(recipe['kl'], old_logp, reference_logp), np.float64)
+    penalty = np.where(mask, kl_coef * kl, 0.0)
+  if recipe['advantage'] != 'gae':
+    given = losses.ADVANTAGES[recipe['advantage']](rewards - penalty.sum(axis=2))
+    return np.broadcast_to(given[..., None], mask.shape), None
+  each = -penalty
+  last = np.arange(R) == taken.lengths[..., None] - 1
+  each = each + np.where(last, rewards[..., None], 0.0)
+  flat = lambda x: x.reshape(-1, R)
+  advantages, returns = losses.gae(
+    flat(each), flat(values), flat(mask), recipe['gamma'], recipe['gae_lambda']
+  )
+  advantages = losses.whiten(advantages, flat(mask))
+  return advantages.reshape(mask.shape), returns.reshape(mask.shape)
+
+
+def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
+  """(state, Side, row of the training curve, ledger) of one update on these rollouts."""
+  recipe, how, mesh = tools.recipe, tools.how, tools.mesh
+  (P, G, R), mask = taken.tokens.shape, rollouts.mask_of(taken)
+  problems = [tools.problems[i] for i in taken.chosen]
+  prompts, lengths, _ = batches.encode_prompts(problems, tools.vocab, tools.shape.prompt_tokens)
+  laid = rollouts.layout(prompts, lengths, taken, tools.shared)
+  where, temperature = sharding.batch(mesh), recipe['temperature']
+  read = sharding.spread(where, laid.batch)
+  of = lambda score, params: laid.take(processes.gather(score(params, read, temperature)))
+  old_logp = of(tools.score, state.params)
+  ledger = compute.score_pass(tools.cfg, *laid.passed)
+  reference_logp = values = None
+  if tools.reference is not None:
+    reference_logp = of(tools.score, tools.reference)
+    ledger = compute.add(ledger, compute.score_pass(tools.cfg, *laid.passed))
+  if side.critic is not None:
+    values = of(tools.critic_score, side.critic.params)
+    ledger = compute.add(ledger, compute.score_pass(tools.critic_cfg, *laid.passed))
+  advantages, returns = advantages_of(tools, taken, old_logp, reference_logp, side.kl_coef, values)
+  if tools.teacher is not None:
+    taught, spent = _teach(tools, state.params, taken, prompts, lengths)
+    advantages = advantages + recipe['teacher_coef'] * (taught - old_logp)
+    ledger = compute.add(ledger, spent)
+
+  counted = mask
+  if recipe['zero_variance'] != 'keep':
+    counted = mask & (taken.rewards.std(axis=1) > 0)[:, None, None]
+  extra = {
+    'advantages': advantages,
+    'old_logp': old_logp,
+    'sampler_logp': taken.sampler_logp,
+    'mask': mask,
+    'reference_logp': reference_logp,
+    'kl_coef': np.full(mask.shape, side.kl_coef),
+  }
+  batch = laid.batch | {name: laid.put(extra[name]) for name in loss_of(recipe)[2]}
+  average = losses.AVERAGES[recipe['average']]
+  critic, watched, M = side.critic, [], recipe['minibatches']
+  for epoch in range(recipe['epochs']):
+    again = side.cursor * recipe['epochs'] + epoch
+    order = np.arange(P) if epoch == 0 else batches.rl_prompts(recipe['seed'], again, P, P)
+    for chosen in np.split(order, M):
+      weigh = lambda mask, average=average, chosen=chosen: laid.put(
+        _spread(average(mask[chosen].reshape(-1, R).astype(np.float32), G), chosen, mask.shape)
+      )
+      rows = rollouts.part(batch | {'weights': weigh(counted)}, chosen, P)
+      rows = sharding.spread(where, rows)
+      state, metrics = tools.train(state, rows, recipe['learning_rate'], temperature)
+      watched.append(metrics)
+      if critic is not None:
+        told = {'returns': returns, 'old_values': values}
+        told = {name: laid.put(x) for name, x in told.items()}
+        told['weights'] = weigh(mask, losses.mean_over_tokens)
+        rows = sharding.spread(where, rollouts.part(laid.batch | told, chosen, P))
+        critic, metrics = tools.critic_train(critic, rows, recipe['critic_learning_rate'], 1.0)
+        watched[-1] = watched[-1] | {'value_loss': metrics['loss'], 'value': metrics['value']}
+  chunked = 0 < how.loss_chunk < laid.batch['tokens'].shape[-1]
+  for cfg in (tools.cfg, tools.critic_cfg):
+    if cfg is not None:
+      one = compute.train_pass(cfg, *laid.passed, how.remat, chunked)
+      ledger = compute.add(ledger, *[one] * recipe['epochs'])
+  watched = processes.gather(watched)
+  row = {name: float(np.mean([w[name] for w in watched])) for name in watched[0]}
+  drawn, flat, missing, reward = taken.tally
+  row |= {
+    'reward': float(reward),
+    'gold': float(taken.gold.mean()),
+    'zero_variance': float(flat / drawn),
+    'prompts_drawn': float(drawn),
+    'no_verdict': float(missing),
+    'response_length': float(taken.lengths.mean()),
+    'truncation_rate': float((~taken.stopped).mean()),
+    'sampler_mismatch': float(np.abs(old_logp - taken.sampler_logp)[mask].mean()),
+    'first_ratio_error': float(watched[0]['ratio_error']),
+    'kl_coef': side.kl_coef,
+  }
+  kl_coef = side.kl_coef
+  if reference_logp is not None:
+    kl = np.asarray(losses.kl_estimate('k3', old_logp, reference_logp), np.float64)
+    row['kl_of_response'] = float(np.where(mask, kl, 0).sum(axis=2).mean())
+    if recipe['kl_target']:  # Ziegler et al., 1909.08593
+      error = np.clip(row['kl_of_response'] / recipe['kl_target'] - 1, -0.2, 0.2)
+      kl_coef = float(kl_coef * (1 + 0.1 * error))
+  return state, side._replace(critic=critic, kl_coef=kl_coef), row, ledger
+
+
+def _spread(weights_RxT, chosen, shape) -> np.ndarray:
+  """The weights of some prompts at their places among all [P, G, R]."""
+  whole = np.zeros(shape, np.float32)
+  whole[chosen] = weights_RxT.reshape(len(chosen), *shape[1:])
+  return whole
+
+
+def _begin(setting: stages.Setting, stage: stages.Stage, tools: Tools):
+  """(state, meta, curve, Side) with which the stage goes on."""
+  recipe = stage.recipe
   state, meta, curve = stages.begin(setting, stage)
-  ledger, update, seconds = meta['ledger'], int(state.step) // M, stages.stopwatch(meta)
-  key = stages.key(recipe['seed'], 'rollouts')
-  temperature = recipe['temperature']
-  rows_BxT = sharding.batch(mesh)
+  step, critic = int(state.step), None
+  own = side_path(setting, stage.id, step)
+  source = stage.id if processes.once(own.exists) else stage.parent
+  path = side_path(setting, source, step)
+  if tools.critic_cfg is not None:
+    opt = stages.optimizer(recipe)
+    like = train_step.form(tools.critic_cfg, opt, setting.mesh)
+    folder = stages.folder(setting.workdir, source) / 'critic'
+    if step > 0:
+      critic, _ = checkpoint.restore(folder, like, step)
+    else:
+      params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
+      fresh = stages.key(recipe['seed'], 'adapters')
+      restart = train_step.make_restart(tools.critic_cfg, opt, setting.mesh)
+      critic = restart(params, fresh)
+  if step == 0:
+    unseen = np.full(len(tools.problems), np.nan)
+    return state, meta, curve, Side([], 0, unseen, recipe['kl_coef'], critic)
+  with np.load(path) as arrays:
+    side = Side(
+      rollouts.unstack(arrays),
+      int(arrays['cursor']),
+      arrays['rates'],
+      float(arrays['kl_coef']),
+      critic,
+    )
+  return state, meta, curve, side
 
+
+def side_path(setting: stages.Setting, stage_id: str, step: int) -> Path:
+  """Where a stage keeps the Side of its checkpoint of this step."""
+  return stages.folder(setting.workdir, stage_id) / 'side' / f'{step}.npz'
+
+
+def _save(setting, stage, out, critics, state, side: Side, meta: dict, curve: list) -> None:
+  """A checkpoint of all of it: what stands beside the policy first, and then the policy, which
+  makes it count. The one before stays until the next."""
+  step = int(state.step)
+  if critics is not None:
+    checkpoint.save(critics, step, side.critic, {})
+    critics.wait_until_finished()
+  arrays = rollouts.stack(side.queue)
+  arrays |= {'cursor': side.cursor, 'rates': side.rates, 'kl_coef': side.kl_coef}
+  path = side_path(setting, stage.id, step)
+  files.write_arrays(path, arrays)
+  stages.save(out, state, meta, curve)
+  if processes.first():
+    for old in sorted(path.parent.glob('*.npz'), key=lambda p: int(p.stem))[:-2]:
+      old.unlink()
+
+
+def run(setting: stages.Setting, stage: stages.Stage) -> None:
+  """Runs the updates, with rewards and all costs recorded for each."""
+  recipe, tools = stage.recipe, tools_of(setting, stage)
+  per_update = recipe['minibatches'] * recipe['epochs']
+  state, meta, curve, side = _begin(setting, stage, tools)
+  ledger, update = meta['ledger'], int(state.step) // per_update
+  seconds, key = stages.stopwatch(meta), stages.key(recipe['seed'], 'rollouts')
   with stages.output(setting, stage, update) as out:
+    critics = None
+    if side.critic is not None:
+      folder = stages.folder(setting.workdir, stage.id) / 'critic'
+      critics = checkpoint.Manager(folder, keep=2)
     while update < recipe['stop']:
-      chosen = [problems[i] for i in batches.rl_prompts(recipe['seed'], update, P, len(problems))]
-      prompts, lengths, hashes = batches.encode_prompts(chosen, vocab, S)
-      asked = sharding.spread(sharding.rows(mesh), (prompts, lengths, hashes))
-      drawn = processes.gather(sample(state.params, *asked, key, update, 0, temperature, *ends))
-      ledger = compute.add(ledger, sampling.cost(cfg, shape, lengths, drawn))
-      rewards = reward(chosen, vocab, drawn)
-      batch = assemble(prompts, lengths, drawn)
-      mask, sampler_logp = batch.pop('mask'), batch.pop('sampler_logp')
-      real = batch['segment_ids'] > 0
-      counts = int(real.sum()), int((batch['positions'][real] + 1).sum()), P * G, real.shape[1]
-      rows_read = sharding.spread(rows_BxT, batch)
-      old_logp = processes.gather(score(state.params, rows_read, temperature))
-      trained = compute.train(cfg, *counts, how.remat, how.loss_chunk)
-      ledger = compute.add(ledger, compute.score(cfg, *counts), trained)
-      batch['old_logp'] = old_logp
-      if reference is not None:
-        batch['reference_logp'] = processes.gather(score(reference, rows_read, temperature))
-        ledger = compute.add(ledger, compute.score(cfg, *counts))
-      advantages = np.asarray(losses.group_advantages(rewards)).reshape(-1, 1)
-      batch['advantages'] = np.broadcast_to(advantages, mask.shape).astype(np.float32)
-      watched = []
-      for part in np.split(np.arange(P * G), M):
-        rows = {name: values[part] for name, values in batch.items()}
-        rows['weights'] = np.asarray(losses.mean_over_responses(mask[part].astype(np.float32)))
-        rows = sharding.spread(rows_BxT, rows)
-        state, metrics = train(state, rows, recipe['learning_rate'], temperature)
-        watched.append(metrics)
-      watched = processes.gather(watched)
-      row = {name: float(np.mean([w[name] for w in watched])) for name in watched[0]}
-      row |= {
-        'step': update,
-        'reward': float(rewards.mean()),
-        'zero_variance': float((rewards.std(axis=1) == 0).mean()),
-        'response_length': float(drawn.lengths.mean()),
-        'truncation_rate': float((~drawn.stopped).mean()),
-        'sampler_mismatch': float(np.abs(old_logp - sampler_logp)[mask].mean()),
-        'first_ratio_error': float(watched[0]['ratio_error']),
-      }
+      while len(side.queue) <= recipe['staleness']:
+        drawn, side, spent = draw(tools, state.params, update, side, key)
+        side = side._replace(queue=[*side.queue, drawn])
+        ledger = compute.add(ledger, spent)
+      taken, queue = side.queue[0], side.queue[1:]
+      state, side, row, spent = learn(tools, state, side._replace(queue=queue), taken)
+      ledger = compute.add(ledger, spent)
+      row |= {'step': update, 'staleness': update - int(taken.drawn_at)}
       if not (math.isfinite(row['loss']) and math.isfinite(row['grad_norm'])):
         words = f'update {update}: loss {row["loss"]}, gradient norm {row["grad_norm"]}'
         raise stages.NonFinite(words, ledger)
@@ -133,17 +435,20 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       told_to_stop = processes.preempted()
       if out.due() or told_to_stop or update == recipe['stop']:
         stages.check_finite(state.params, f'update {update - 1}', ledger)
-        stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+        meta = {'ledger': ledger, 'seconds': seconds()}
+        _save(setting, stage, out, critics, state, side, meta, curve)
       if told_to_stop:
         raise processes.Preempted
+    if critics is not None:
+      critics.close()
 
   cell, path = stages.path_of(setting, stage)
   path['rl'] = compute.add(path['rl'], ledger)
   meta = {'ledger': ledger, 'seconds': seconds()}
   cell |= dict(
-    rl_algorithm='grpo',
+    rl_algorithm=recipe['called'],
     rl_updates=recipe['stop'],
-    rl_samples=recipe['stop'] * P * G,
+    rl_samples=side.cursor * recipe['prompts'] * recipe['group'],
     seconds=cell['seconds'] + meta['seconds'],
   )
   stages.finish(setting, stage, cell, path, meta)

@@ -17,7 +17,7 @@ import pandas as pd
 from scaling import compute, files, processes
 from scaling.data import batches
 from scaling.rewards import reward_model
-from scaling.rewards.verifiers import verify
+from scaling.rewards.verifiers import verify_all
 from scaling.search import generate, outcome
 from scaling.stages import preference
 from scaling.stages import stage as stages
@@ -118,12 +118,13 @@ def roll_out(generator, cfg, vocab, prompts: dict, by_id: dict, some: list, reci
   ledger = compute.empty()
   if goes_on:
     drawn = generator.draw([whole[i] for i in goes_on], n=n, limit=[room[i] for i in goes_on])
-    for i, completions in zip(goes_on, drawn, strict=True):
-      right = [
-        done.stopped and verify(by_id[problems[i]], vocab.decode(begun[i] + done.tokens)).correct
-        for done in completions
-      ]
-      values[i] = sum(map(bool, right)) / n
+    said = [
+      [vocab.decode(begun[i] + done.tokens) if done.stopped else '' for done in completions]
+      for i, completions in zip(goes_on, drawn, strict=True)
+    ]
+    verdicts = verify_all([by_id[problems[i]] for i in goes_on], said)
+    for i, ones in zip(goes_on, verdicts, strict=True):
+      values[i] = sum(verdict.correct for verdict in ones) / n
     lengths = np.array([[len(done.tokens) for done in completions] for completions in drawn])
     model = compute.generate(cfg, [len(whole[i]) for i in goes_on], lengths, 0, 0, 0)['model']
     ledger = {'model': model, 'executed': generator.spent()['executed']}

@@ -109,6 +109,7 @@ def measure(stage, table, outcomes, cell: dict, path: dict, environment: dict) -
   for metric, values in (
     ('parse_rate', table['answer'].notna()),
     ('truncation_rate', ~table['stopped']),
+    ('no_verdict_rate', table['reward'].isna()),
     ('response_length', table['length']),
   ):
     by_problem = values.groupby(table['problem'], sort=False).mean()

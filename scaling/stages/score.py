@@ -5,9 +5,11 @@ probability of being right), steps (of a process reward model, that at the end o
 last is the score), flops (model FLOPs of reading the response), prompt_flops (of its prompt, which
 is read once for all of its samples); outcomes.parquet, of the strategies that a scorer allows
 (`analysis.strategies`); and records of them and of the scores' quality: auc, auc_within,
-verdict_accuracy, calibration_error.
+verdict_accuracy, calibration_error; and of its audit: false_positive, false_negative, precision,
+best_of_ceiling (`scaling.rewards.audit`).
 """
 
+import contextlib
 import math
 
 import numpy as np
@@ -16,8 +18,9 @@ import pandas as pd
 from analysis import strategies
 from scaling import bank, files, processes, records
 from scaling.errors import BadInput
-from scaling.rewards import reward_model
+from scaling.rewards import audit, reward_model
 from scaling.search import outcome
+from scaling.stages import audit as audits
 from scaling.stages import preference, sample
 from scaling.stages import stage as stages
 
@@ -31,7 +34,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   )
   about = f'bank {stage.parent}'
   table = preference.read_bank(setting.workdir, trained, data.vocab, stage.parent)
-  learned = set(bank.of_stage(setting.workdir, trained['bank'], ['problem'])['problem'])
+  learned = set()
+  if trained['bank'] is not None:
+    learned = set(bank.of_stage(setting.workdir, trained['bank'], ['problem'])['problem'])
   shared = learned & set(table['problem'])
   if shared:
     raise BadInput(
@@ -99,4 +104,13 @@ def measure(stage, table, scores, outcomes, cell: dict, path: dict, environment:
     rows.append(
       row(metric=metric, value=value, stderr=stderr, problems=count, scorer=stage.recipe['scorer'])
     )
+  with contextlib.suppress(BadInput):  # too few are right, or wrong, to audit it by
+    said = audit.thresholded(table['correct'], scores['score'], table['problem'])
+    found = audits.compare(stage.id, table.assign(said=said))
+    known = dict(problems=count, scorer=stage.recipe['scorer'])
+    for metric in ('false_positive', 'false_negative', 'precision'):
+      rate = getattr(found.audit, metric)
+      stderr = (rate.upper - rate.lower) / 3.92  # of its 95 % interval
+      rows.append(row(metric=metric, value=rate.value, stderr=stderr, **known))
+    rows.append(row(metric='best_of_ceiling', value=found.ceiling, stderr=None, **known))
   return rows

@@ -58,7 +58,7 @@ class NonFinite(ArithmeticError):
 
 # The random streams of a seed, never shared. All models of a seed are evaluated with the same noise
 # on the same problems, so differences between cells are paired.
-STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4}
+STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4, 'judge': 5}
 
 
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
@@ -71,7 +71,8 @@ def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
 
 def inputs(stage: Stage) -> list[str]:
   """Ids of the stages whose results a stage reads: its parent, and those its recipe names."""
-  named = (stage.recipe.get(key) for key in ('reference', 'bank', 'labels', 'scorer'))
+  keys = ('reference', 'bank', 'labels', 'scorer', 'scored', 'grader', 'teaching')
+  named = (stage.recipe.get(key) for key in keys)
   return [i for i in (stage.parent, *named) if i is not None]
 
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from scaling.data import pools
+from scaling.data import pools, problem_files
 from scaling.data.batches import POOLS, DataSpec
 from scaling.errors import BadInput
 
@@ -35,7 +35,7 @@ def test_a_task_is_a_call_with_literal_arguments():
   'text, message',
   [
     ('chain_sums', r"unknown task 'chain_sums': did you mean .*chain_sum"),
-    ('n_queens', r'evaluates the text'),
+    ('game_of_life_halting', r'cannot be used: its scorer gives full marks to any text'),
     ('chain_sum(terms=3)', r"no argument 'terms': .*it takes .*max_terms"),
     ('chain_sum(max_term=3)', r"no argument 'max_term': did you mean max_terms\?"),
     ('chain_sum(seed=3)', r"no argument 'seed'"),
@@ -161,12 +161,12 @@ def write(path, lines):
 
 def test_a_line_becomes_a_problem(tmp_path):
   path = write(tmp_path / 'a.jsonl', [line(0, '1,234'), '', line(1), line(0, '1,234')])
-  first, second = pools.read_jsonl(path)
+  first, second = problem_files.read('jsonl', path, {})
   assert first.problem.prompt == 'Question 0?\n'
   assert first.problem.solution == '1+2 = 3 by é.\n#### 1,234'
   assert first.problem.answer == '1234'
   assert first.origin == f'{path}:1' and second.origin == f'{path}:3'
-  marked = pools.read_jsonl(path, keep_marks=True)[0].problem
+  marked = problem_files.read('jsonl', path, {'keep_marks': True})[0].problem
   assert marked.solution == '1+2 = <<1+2=3>>3 by é.\n#### 1,234'
   assert marked.id == first.problem.id
 
@@ -189,18 +189,18 @@ def test_a_line_becomes_a_problem(tmp_path):
 def test_bad_lines_are_named(tmp_path, bad, message):
   path = write(tmp_path / 'a.jsonl', [line(0), bad])
   with pytest.raises(BadInput, match=message) as error:
-    pools.read_jsonl(path)
+    problem_files.read('jsonl', path, {})
   assert path in str(error.value) and '\n' not in str(error.value)
 
 
 def test_files_that_hold_nothing(tmp_path):
   with pytest.raises(BadInput, match=r'a\.jsonl: no problems in it'):
-    pools.read_jsonl(write(tmp_path / 'a.jsonl', ['', '']))
+    problem_files.read('jsonl', write(tmp_path / 'a.jsonl', ['', '']), {})
   with pytest.raises(BadInput, match=r'b\.jsonl: No such file'):
-    pools.read_jsonl(str(tmp_path / 'b.jsonl'))
+    problem_files.read('jsonl', str(tmp_path / 'b.jsonl'), {})
   (tmp_path / 'c.jsonl').write_bytes(b'{"question": "\xff"}')
   with pytest.raises(BadInput, match=r'c\.jsonl:1: not UTF-8'):
-    pools.read_jsonl(str(tmp_path / 'c.jsonl'))
+    problem_files.read('jsonl', str(tmp_path / 'c.jsonl'), {})
 
 
 def jsonl_spec(task, **counts):

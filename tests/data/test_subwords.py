@@ -16,8 +16,8 @@ from scaling.data import vocab as vocabs
 from scaling.data.batches import Problem
 from scaling.errors import BadInput
 from scaling.model.presets import model_config
+from scaling.rewards import feedback
 from scaling.sample_step import Samples
-from scaling.stages import rl
 from tests.data import toys
 
 TEXT = st.text(st.characters(codec='utf-8'))
@@ -369,7 +369,8 @@ def test_samples_are_verified_and_banked_in_any_vocabulary(at, name, chat):
   lengths = np.array([[len(said), len(wrong), len(said)]])
   stopped = np.array([[True, True, False]])
   drawn = Samples(tokens, zeros, zeros, lengths, stopped, steps=None)
-  assert rl.reward([problem], vocab, drawn).tolist() == [[1, 0, 0]]
+  texts = [[vocab.decode(row) for row in tokens[0]]]
+  assert feedback.gold_of([problem], texts, stopped)[0].tolist() == [[1, 0, 0]]
   table = bank.rows('sample-1', model_config('25k', vocab.size), [problem], vocab, drawn, 0, 1.0)
   assert table['response'].tolist()[:2] == [problem.solution, 'no\n#### 41']
   assert table['answer'].fillna('none').tolist() == ['42', '41', 'none']

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data import pools
+from scaling.data import pools, problem_files
 from scaling.data.batches import Problem
 from scaling.errors import BadInput
-from scaling.rewards import verifiers
+from scaling.rewards import untrusted, verifiers
 from scaling.rewards.verifiers import number, number_list, verify
 
 GSM8K = pathlib.Path(__file__).parents[2] / '../shared/data/gsm8k'
@@ -56,7 +56,7 @@ def perturbed(problem):
 def test_gold_passes_and_perturbed_fails(task):
   assert len(problems(task)) > 0.9 * N
   for problem in problems(task):
-    assert verify(problem, problem.solution) == (True, problem.answer)
+    assert verify(problem, problem.solution) == (True, problem.answer, 'ok')
     for text in perturbed(problem):
       assert not verify(problem, f'1+1=2;#{text}').correct, (problem, text)
 
@@ -64,7 +64,7 @@ def test_gold_passes_and_perturbed_fails(task):
 @pytest.mark.skipif(not GSM8K.is_dir(), reason='no shared/data/gsm8k beside the project')
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_gsm8k_gold_passes_and_perturbed_fails(split):
-  drafts = pools.read_jsonl(str(GSM8K / f'{split}.jsonl'))
+  drafts = problem_files.read('jsonl', str(GSM8K / f'{split}.jsonl'), {})
   assert len(drafts) == {'train': 7473, 'test': 1319}[split]
   for draft in drafts:
     assert verify(draft.problem, draft.problem.solution).correct
@@ -134,29 +134,29 @@ def jsonl(answer='72'):
 
 
 def test_the_answer_is_what_follows_the_last_mark():
-  assert verify(jsonl(), '#71 no #### 72') == (True, '72')
-  assert verify(jsonl(), '#72 no #71') == (False, '71')
-  assert verify(jsonl(), '72') == (False, None)
-  assert verify(jsonl(), '#72#') == (False, None)
-  assert verify(jsonl(), '# \n') == (False, None)
-  assert verify(jsonl(), '') == (False, None)
-  assert verify(jsonl('1234.5'), '#$1,234.50 dollars') == (True, '1234.5')
+  assert verify(jsonl(), '#71 no #### 72') == (True, '72', 'ok')
+  assert verify(jsonl(), '#72 no #71') == (False, '71', 'ok')
+  assert verify(jsonl(), '72') == (False, None, 'ok')
+  assert verify(jsonl(), '#72#') == (False, None, 'ok')
+  assert verify(jsonl(), '# \n') == (False, None, 'ok')
+  assert verify(jsonl(), '') == (False, None, 'ok')
+  assert verify(jsonl('1234.5'), '#$1,234.50 dollars') == (True, '1234.5', 'ok')
 
 
 def test_partial_credit_is_not_correct():
   problem = problems('spell_backward')[0]
-  score = verifiers.scorer('spell_backward')(problem.answer[:-1] + '~', problem.entry)
+  score = untrusted.scorer('spell_backward')(problem.answer[:-1] + '~', problem.entry)
   assert 0 < score < 1
-  assert verify(problem, f'#{problem.answer[:-1]}~') == (False, f'{problem.answer[:-1]}~')
+  assert verify(problem, f'#{problem.answer[:-1]}~') == (False, f'{problem.answer[:-1]}~', 'ok')
 
 
 def test_a_scorer_that_raises_is_not_correct(monkeypatch):
   def raises(text, entry):
     raise ZeroDivisionError
 
-  monkeypatch.setattr(verifiers, 'scorer', lambda task: raises)
+  monkeypatch.setattr(untrusted, 'scorer', lambda task: raises)
   problem = problems('chain_sum')[0]
-  assert verify(problem, problem.solution) == (False, problem.answer)
+  assert verify(problem, problem.solution) == (False, problem.answer, 'error')
 
 
 MALICE = [
@@ -199,22 +199,164 @@ def test_nothing_answered_is_run(task, tmp_path, monkeypatch):
   assert seconds < 1
 
 
-def test_tasks_off_the_list_are_refused_by_their_scorer():
-  with pytest.raises(BadInput, match=r"'n_queens': its scorer evaluates .* sandbox"):
-    verifiers.admitted('n_queens')
-  with pytest.raises(BadInput, match=r"'rubiks_cube': its scorer was not read yet"):
-    verifiers.admitted('rubiks_cube')
+def test_unknown_and_unusable_tasks_are_refused():
   with pytest.raises(BadInput, match=r"unknown task 'chain_sums': did you mean .*chain_sum"):
-    verifiers.admitted('chain_sums')
-  with pytest.raises(BadInput, match=r"unknown task 'zzzz': use one of basic_arithmetic"):
-    verifiers.admitted('zzzz')
-  for task in ('n_queens', 'rubiks_cube', 'countdown'):
-    with pytest.raises(BadInput):
-      verifiers.scorer(task)
+    verifiers.check_task('chain_sums')
+  with pytest.raises(BadInput, match=r"unknown task 'zzzz': use one of jsonl, math, code, acre"):
+    verifiers.check_task('zzzz')
+  with pytest.raises(BadInput, match=r"'rubiks_cube' cannot be used: its entries come without"):
+    verifiers.check_task('rubiks_cube')
+  for task in ('chain_sum', 'n_queens', 'jsonl', 'math', 'code'):
+    verifiers.check_task(task)
 
 
-def test_the_list_names_tasks_that_exist():
+def test_the_lists_name_tasks_that_exist():
   import reasoning_gym.factory
 
-  assert set(verifiers.ADMITTED) | verifiers.EVALUATES <= set(reasoning_gym.factory.DATASETS)
-  assert not set(verifiers.ADMITTED) & verifiers.EVALUATES
+  assert set(verifiers.ADMITTED) | set(verifiers.UNUSABLE) <= set(reasoning_gym.factory.DATASETS)
+  assert not set(verifiers.ADMITTED) & set(verifiers.UNUSABLE)
+
+
+# -- in the sandbox
+
+
+def test_every_other_task_has_sound_problems():
+  """Its own answers pass and nonsense does not: in three draws of each, the slow ones left out."""
+  import reasoning_gym.factory
+
+  slow = {'knight_swap', 'sokoban', 'zebra_puzzles', 'futoshiki', 'codeio', 'puzzle24', 'sudoku'}
+  slow |= {'figlet_font', 'intermediate_integration', 'simple_integration', 'group_anagrams'}
+  known = set(reasoning_gym.factory.DATASETS) - set(verifiers.ADMITTED) - set(verifiers.UNUSABLE)
+  assert len(known) == 82
+  for task in sorted(known - slow):
+    dataset = pools._dataset(pools.Task(task, {}), 5, 3)
+    assert any(pools._draft(task, dataset[i], 'full') for i in range(3)), task
+
+
+@pytest.mark.parametrize('task', [*verifiers.UNUSABLE])
+def test_unusable_tasks_have_no_sound_problem(task):
+  """So that one which a later version of reasoning-gym mends is noticed."""
+  import reasoning_gym
+
+  try:
+    dataset = reasoning_gym.create_dataset(task, seed=5, size=3)
+    entries = [dataset[i] for i in range(3)]
+  except Exception:
+    return
+  for entry in entries:
+    assert entry['answer'] is None or pools._draft(task, entry, 'full') is None
+
+
+SANDBOXED = ('n_queens', 'countdown', 'binary_matrix', 'word_sorting')
+
+
+def test_scorers_that_evaluate_are_right_in_the_sandbox():
+  dataset = {task: pools._dataset(pools.Task(task, {}), 5, 3) for task in SANDBOXED}
+  chosen = [pools._draft(t, dataset[t][i], 'full').problem for t in SANDBOXED for i in range(3)]
+  found = verifiers.verify_all(chosen, [[p.solution, '#nonsense', 'none'] for p in chosen])
+  for problem, (right, wrong, none) in zip(chosen, found, strict=True):
+    assert right == (True, problem.answer, 'ok')
+    assert not wrong.correct and wrong.answer == 'nonsense' and none == (False, None, 'ok')
+  alike = verify(chosen[3], chosen[3].solution.replace(' + ', '+'))  # of countdown: any sum that is
+  assert alike.correct
+
+
+def test_what_is_evaluated_costs_its_own_rollout_alone(tmp_path):
+  """countdown's scorer hands the text to sympy's parser, which evaluates it."""
+  problem = pools._draft('countdown', pools._dataset(pools.Task('countdown', {}), 5, 1)[0], 'full')
+  problem, owned = problem.problem, tmp_path / 'owned'
+  attacks = [
+    f"__import__('pathlib').Path({str(owned)!r}).write_text('x')",
+    "__import__('os')._exit(0)",
+    "__import__('sys').modules['scaling.rewards.untrusted'].__dict__.update(score=lambda **k: 1)",
+    '9**9**9**9',
+  ]
+  (found,) = verifiers.verify_all(
+    [problem], [[f'#{text}' for text in attacks] + ['#' + problem.answer]]
+  )
+  assert not any(verdict.correct for verdict in found[:-1]) and found[-1].correct
+  assert found[1].status == 'error' and found[3].status in ('timeout', 'memory')
+  assert not owned.exists()
+  assert verify(problem, problem.solution).correct
+  statuses = verifiers.counts([found])
+  assert sum(statuses.values()) == 5 and statuses['ok'] < 4
+
+
+def maths(answer):
+  solution = f'so \\boxed{{{answer}}}'
+  return Problem('m', 'math', 'q\n', solution, verifiers.canonical('math', answer), {})
+
+
+@pytest.mark.parametrize(
+  'gold, answer, right',
+  [
+    (r'\frac{1}{2}', r'\dfrac 12', True),
+    (r'\frac{1}{2}', '0.5', True),
+    (r'\sqrt{8}', r'2\sqrt{2}', True),
+    ('(x+1)^2', 'x^2+2x+1', True),
+    (r'\{1,2\}', r'\{2, 1\}', True),
+    ('1,234', '1234', True),
+    (r'\text{east}', 'east', True),
+    (r'\frac{1}{2}', r'\frac{1}{3}', False),
+    ('(1,2)', '(2,1)', False),
+    ('3', '4', False),
+    ('3', 'x', False),
+    (r'\frac{1}{2}', '', False),
+    # read as a relation by one order, and as the interval it describes by the other
+    ('1<x<2', '(1,2)', False),
+    ('(1,2)', '1<x<2', False),
+  ],
+)
+def test_maths_answers(gold, answer, right):
+  assert verify(maths(gold), f'I say \\boxed{{{answer}}}.').correct == right
+  assert verify(maths(gold), f'or #### {answer}').correct == right
+
+
+def test_boxes():
+  assert verifiers.boxed(r'\boxed{1} or \boxed{\frac{1}{2}} so') == r'\frac{1}{2}'
+  for text in ('', r'\boxed{1', r'\boxed{}', '1'):
+    assert verifiers.boxed(text) is None
+
+
+@pytest.mark.parametrize(
+  'text, expected',
+  [
+    (r' $\dfrac{1}{2}\,x$ ', r'\frac{1}{2}x'),
+    (r'\left( 1,\;2 \right)', '( 1,2 )'),
+    (r'\leftarrow \tfrac12', r'\leftarrow \frac12'),
+    (r'\text{a}   b', r'\text{a} b'),
+  ],
+)
+def test_spellings_of_one_answer(text, expected):
+  assert verifiers.latex(text) == expected == verifiers.latex(expected)
+
+
+def test_a_maths_answer_that_takes_for_ever_is_counted(monkeypatch):
+  monkeypatch.setitem(verifiers.LIMITS, 'math', verifiers.LIMITS['math']._replace(cpu_seconds=1))
+  (found,) = verifiers.verify_all([maths('3')], [[r'\boxed{9^{9^{9^{9}}}+x}', r'\boxed{3}']])
+  assert found[0][0] is False and found[0].status in ('timeout', 'memory', 'error')
+  assert found[1] == (True, '3', 'ok')
+
+
+def code(tests, solution='def f(n):\n  return n * n'):
+  return Problem('c', 'code', 'square\n', solution, solution, {'tests': tests})
+
+
+def test_programs_are_run_against_their_tests():
+  problem = code(['assert f(3) == 9', 'assert f(-1) == 1'])
+  good = 'Here:\n```python\ndef f(n):\n  return n ** 2\n```\nDone.'
+  wrong = ['def f(n): return n * 3', 'def f(n', 'raise SystemExit(0)', 'import os; os._exit(0)']
+  hangs = 'def f(n):\n  while True: pass'
+  ones = verifiers.verify_all([problem], [[good, *wrong, hangs, '', problem.solution]])[0]
+  assert [v.correct for v in ones] == [True, *[False] * 6, True]
+  assert [v.status for v in ones] == ['ok'] * 5 + ['timeout', 'ok', 'ok']
+  assert ones[0].answer == 'def f(n):\n  return n ** 2' and ones[6].answer is None
+
+
+def test_programs_are_run_against_what_they_must_write():
+  tests = [{'input': '3\n', 'output': '9\n'}, {'input': '5', 'output': '25'}]
+  problem = code(tests, 'print(int(input()) ** 2)')
+  texts = ['print(int(input()) ** 2)\n', 'n = input(); print(int(n) * int(n), "")', 'print(9)',
+           'import sys; print("no", file=sys.stderr); print(int(input()) ** 2)', '1/0']  # fmt: skip
+  ones = verifiers.verify_all([problem], [texts])[0]
+  assert [v.correct for v in ones] == [True, True, False, True, False]

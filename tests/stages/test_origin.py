@@ -143,7 +143,9 @@ def test_an_exported_stage_is_what_was_trained(lora_workdir, tmp_path):
 def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workdir, tmp_path):
   refused = {
     tmp_path / 'none': r'no config.json .* and no stage.json',
-    stage_of(lora_workdir, 'sample'): 'a stage of kind sample; name one of pretrain, sft or rl',
+    stage_of(
+      lora_workdir, 'sample'
+    ): 'a stage of kind sample; name one of pretrain, sft, rl or dpo',
   }
   for folder, words in refused.items():
     with pytest.raises(BadInput, match=words) as error:

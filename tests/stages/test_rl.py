@@ -1,14 +1,18 @@
 """What an RL update puts before the learner, and what a run of it records."""
 
 import json
+import shutil
+import types
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import study
+from scaling import compute, processes, rollouts, sharding, study
 from scaling.data import batches
-from scaling.data.vocab import VOCABS
+from scaling.errors import BadInput
+from scaling.rewards import feedback
 from scaling.sample_step import Samples
 from scaling.stages import rl
 from scaling.stages import stage as stages
@@ -34,13 +38,12 @@ def test_assemble_puts_each_response_behind_its_own_prompt():
     stopped=np.array([[True, False], [True, True]]),
     steps=None,
   )
-  got = rl.assemble(prompts, np.array([2, 3]), drawn)
+  got = rollouts.assemble(prompts, np.array([2, 3]), drawn)
   expected = [[5, 6, 10, 1, 0], [5, 6, 11, 12, 0], [7, 8, 9, 13, 1], [7, 8, 9, 1, 0]]
   np.testing.assert_array_equal(got['tokens'], expected)
   mask = [[0, 0, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]
   np.testing.assert_array_equal(got['mask'], mask)
   np.testing.assert_array_equal(got['segment_ids'], np.array(expected) > 0)
-  np.testing.assert_allclose(got['sampler_logp'], np.where(mask, -np.array(expected) / 10, 0))
 
 
 def test_the_ratio_is_one_at_the_first_step_and_sampler_and_learner_agree(tiny_workdir):
@@ -98,9 +101,140 @@ def test_an_update_that_breaks_the_policy_is_recorded_as_such(tmp_path):
 
 def test_a_response_that_is_cut_off_earns_nothing():
   problem = batches.Problem('p', 'jsonl', 'q', '#12', '12', {})
-  vocab = VOCABS['arithmetic']
-  whole, cut = vocab.encode('#12') + [1], vocab.encode('#120')[:3] + [0]
-  drawn = Samples(
-    np.array([[whole, cut]]), None, None, np.array([[4, 3]]), np.array([[True, False]]), None
+  stopped = np.array([[True, False]])
+  gold, there = feedback.gold_of([problem], [['#12', '#12']], stopped)
+  np.testing.assert_array_equal(gold, [[1, 0]])
+  assert there.all()
+
+
+def test_rewards_of_a_model_are_checked_and_its_silence_is_counted():
+  problem = batches.Problem('p', 'jsonl', 'q', '#12', '12', {})
+  stopped, texts = np.ones((1, 2), bool), [['#12', '#1']]
+  says = lambda values: lambda *_: (np.array([values]), compute.empty())
+  got = feedback.by_model(says([0.7, np.nan]), 'judge 25k')(
+    0, [problem], texts, None, None, stopped
   )
-  np.testing.assert_array_equal(rl.reward([problem], vocab, drawn), [[1, 0]])
+  np.testing.assert_array_equal(got.rewards, [[0.7, 0.0]])
+  np.testing.assert_array_equal(got.gold, [[1, 0]])
+  assert got.no_verdict == 1
+  for wrong in (np.inf, 1.5, -0.1):
+    with pytest.raises(BadInput, match=r"reward='judge 25k'.*response 1 to prompt 0"):
+      feedback.by_model(says([0.7, wrong]), 'judge 25k')(0, [problem], texts, None, None, stopped)
+
+
+def test_mistakes_are_put_into_verdicts_at_their_rates():
+  problems = [batches.Problem(f'p{i}', 'jsonl', 'q', '#12', '12', {}) for i in range(50)]
+  texts, stopped = [['#12', '#1'] * 4] * 50, np.ones((50, 8), bool)
+  got = feedback.by_verifier(0, 0.25, 0.1)(3, problems, texts, None, None, stopped)
+  accepted = got.rewards[got.gold == 0].mean()
+  refused = 1 - got.rewards[got.gold == 1].mean()
+  assert accepted == pytest.approx(0.25, abs=0.1) and refused == pytest.approx(0.1, abs=0.07)
+
+
+ALL = dict(  # of config.rl: all that a run carries from update to update
+  algorithm='ppo',
+  zero_variance='resample',
+  staleness=1,
+  importance_cap=2.0,
+  epochs=2,
+  minibatches=2,
+  curriculum='pass_rate',
+  kl_coef=0.05,
+  kl_in='reward',
+  kl_target=0.02,
+  overlong_cache=4,
+  entropy_coef=0.01,
+)
+
+
+def _end_of_rl(workdir, config):
+  """(parameters and optimiser, curve) that the last RL stage left."""
+  stage = _of_kind_in(config, 'rl')[-1]
+  state = stages.state_of(workdir, stage.id, sharding.make_mesh())
+  curves = [
+    pd.read_parquet(stages.folder(workdir, s.id) / 'metrics.parquet')
+    for s in _of_kind_in(config, 'rl')
+  ]
+  return jax.tree.leaves(state), pd.concat(curves, ignore_index=True)
+
+
+def test_a_run_with_all_that_is_in_flight_is_the_same_however_it_is_cut(tmp_path, monkeypatch):
+  """In one go; in two stages; told to stop after every update, and begun again."""
+  ends = []
+  for name, updates, cut in (
+    ('whole', (4,), False),
+    ('staged', (2, 4), False),
+    ('cut', (4,), True),
+  ):
+    c = tiny.get_config()
+    c.sft.tokens = c.rl.sft_tokens = (1024,)
+    c.rl.update(ALL | {'updates': updates})
+    c.sample.n = c.sample.block_samples = 4
+    workdir = tmp_path / name
+    if name != 'whole':  # the stages before RL are the same
+      shutil.copytree(tmp_path / 'before', workdir)
+    else:
+      before = tiny.get_config()
+      before.sft.tokens, before.rl.updates = (1024,), ()
+      before.sample.n = before.sample.block_samples = 4
+      study.run(before, tmp_path / 'before')
+      shutil.copytree(tmp_path / 'before', workdir)
+    with monkeypatch.context() as patch:
+      if cut:  # the stage is told to stop after each of its updates
+        told = types.SimpleNamespace(**vars(processes) | {'preempted': lambda: True})
+        patch.setattr(rl, 'processes', told)
+      stops = 0
+      while True:
+        try:
+          study.run(c, workdir)
+          break
+        except processes.Preempted:
+          stops += 1
+      assert stops == 4 * cut
+    ends.append(_end_of_rl(workdir, c))
+  (leaves, curve), *others = ends
+  assert (curve['staleness'] == [0, 1, 1, 1]).all()
+  assert (curve['kl_coef'] != curve['kl_coef'][0]).any()
+  assert np.isfinite(curve['value_loss']).all() and (curve['prompts_drawn'] >= 4).all()
+  for other, its_curve in others:
+    for a, b in zip(leaves, other, strict=True):
+      np.testing.assert_array_equal(a, b)
+    pd.testing.assert_frame_equal(curve, its_curve)
+
+
+def test_runs_of_several_algorithms_are_stages_of_their_own():
+  c = tiny.get_config()
+  c.rl.runs = ('grpo', 'dapo(overlong_cache=2)', 'rloo(group=2)')
+  found = _of_kind_in(c, 'rl')
+  assert [s.recipe['called'] for s in found] == [text for text in c.rl.runs for _ in range(2)]
+  dapo, rloo = found[2].recipe, found[4].recipe
+  assert dapo['clip_high'] == 0.28 and dapo['overlong_cache'] == 2 and dapo['average'] == 'prompts'
+  assert rloo['advantage'] == 'leave_one_out' and rloo['group'] == 2
+  first = found[0].recipe  # what the others set is not its own
+  assert first['zero_variance'] == 'keep' and first['group'] == 4 and first['algorithm'] == 'grpo'
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'runs': ('grop',)}, "unknown 'grop'.*grpo"),
+    ({'runs': ('grpo(size=3)',)}, "has no field 'size'"),
+    ({'runs': ("grpo(group='x')",)}, 'group is .x., and it must be a whole number'),
+    ({'runs': ('grpo(minibatches=3)',)}, 'minibatches .3. does not divide config.rl.prompts'),
+    ({'group': 1}, 'a group baseline needs 2'),
+    ({'kl': 'k1', 'kl_coef': 0.1}, "'k1' as a term of the loss"),
+    ({'kl_target': 0.1}, 'kl_coef, which it starts from, is 0'),
+    ({'staleness': 9}, 'at most 8'),
+    ({'reward': 'verifire'}, "unknown 'verifire'.*verifier"),
+    ({'reward': 'none'}, 'nothing to learn from'),
+    ({'teacher': '400k'}, "unknown '400k'"),
+    ({'environments': 2}, 'environments is 2: an update draws'),
+    ({'overlong_cache': 18}, 'less than config.rl.response_tokens'),
+    ({'advantage': 'best'}, "advantage is 'best': one of"),
+  ],
+)
+def test_a_run_that_cannot_be_is_one_line(change, message):
+  c = tiny.get_config()
+  c.rl.update(change)
+  with pytest.raises(BadInput, match=message):
+    study.expand(c)

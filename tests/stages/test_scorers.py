@@ -17,7 +17,7 @@ from scaling import bank, compute, processes, records, sample_step, sharding, st
 from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.model.transformer import Mechanics
-from scaling.rewards import reward_model
+from scaling.rewards import audit, reward_model
 from scaling.stages import preference, rollouts, score
 from scaling.stages import stage as stages
 from tests import tiny
@@ -274,7 +274,12 @@ def test_scores_of_a_bank_and_what_is_measured_with_them(workdir, trained, objec
   np.testing.assert_allclose(accuracy['value'], 0.5)  # at k = 1 nothing is chosen
   assert set(rows['scorer']) == {stage.recipe['scorer']} and set(rows['bank']) == {other.id}
   quality = rows[rows['metric'] != 'accuracy'].set_index('metric')['value']
-  assert set(quality.index) == {'auc', 'auc_within', 'verdict_accuracy', 'calibration_error'}
+  audited = {'false_positive', 'false_negative', 'precision', 'best_of_ceiling'}
+  learned = {'auc', 'auc_within', 'verdict_accuracy', 'calibration_error'}
+  assert set(quality.index) == learned | audited
+  said = audit.thresholded(table['correct'], scores['score'], table['problem'])
+  assert quality['false_positive'] == said[~table['correct']].mean()
+  assert quality['false_negative'] == 1 - said[table['correct']].mean()
   assert quality['auc'] == pytest.approx(reward_model.auc(scores['score'], table['correct']))
   # a query reads its prompt once and each of its responses once
   prompts = scores.groupby('problem')['prompt_flops'].first()

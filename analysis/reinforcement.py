@@ -1,0 +1,149 @@
+"""RL runs of a study side by side: reward, gold and KL at every update; over-optimisation.
+
+    python -m analysis.reinforcement WORKDIR [--study=NAME] [--out=rl.png]
+
+A run is a chain of stages, joined here into one curve a seed. Where the KL to the SFT parent was
+measured (config.rl.measure_kl, or a KL that has a weight), gold and proxy are drawn over its root,
+with Gao's fit (2210.10760) of the gold; else over updates.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import overoptimization, style, tables
+from analysis.errors import BadInput
+from analysis.style import INK, Drawing
+
+RUN = ['run', 'model', 'sft_tokens']
+SMOOTH = 5  # updates that a point of a drawn curve is the mean of
+
+
+def curves(workdir, study: str | None = None) -> pd.DataFrame:
+  """One row an update of every RL run: RUN (run: as config.rl.runs calls it), seed, step, and what
+  was measured: reward, gold, kl_of_response (NaN where not measured), entropy, zero_variance, …
+  BadInput where the study has no RL.
+  """
+  rows = []
+  for plan in tables.plans(workdir, study).values():
+    for path in tables.stage_files(workdir, plan, 'metrics.parquet'):
+      stage = json.loads((path.parent / 'stage.json').read_text())
+      if stage['kind'] != 'rl':
+        continue
+      recipe = stage['recipe']
+      about = dict(run=recipe['called'], model=recipe['preset'], seed=recipe['seed'])
+      about['sft_tokens'] = _sft_tokens(workdir, recipe['reference'])
+      rows.append(tables.parquet(path).assign(**about))
+  if not rows:
+    raise BadInput(f'{workdir}: no RL stage with a curve; set config.rl.updates in the study')
+  found = pd.concat(rows, ignore_index=True)
+  if 'kl_of_response' not in found:
+    found['kl_of_response'] = np.nan
+  return found.sort_values([*RUN, 'seed', 'step'], ignore_index=True)
+
+
+def _sft_tokens(workdir, stage_id: str) -> float:
+  done = json.loads((Path(workdir) / 'stages' / stage_id / 'done.json').read_text())
+  return float(done['cell']['sft_tokens'])
+
+
+def summary(found: pd.DataFrame, last: int = 10) -> pd.DataFrame:
+  """One row a run: means over seeds of its first and its `last` last updates, the standard error
+  over seeds, and sqrt(KL) at the end. Gold and reward are of samples at the training temperature.
+  """
+  rows = []
+  for key, run in found.groupby(RUN, sort=False):
+    row = dict(zip(RUN, key, strict=True)) | {'seeds': run['seed'].nunique()}
+    row['updates'] = int(run['step'].max()) + 1
+    ends = [(r.head(last), r.tail(last)) for _, r in run.groupby('seed')]
+    for name in ('reward', 'gold'):
+      begun, ended = (np.array([e[i][name].mean() for e in ends]) for i in (0, 1))
+      row |= {f'{name}_first': begun.mean(), f'{name}_last': ended.mean()}
+      row[f'{name}_change'] = (ended - begun).mean()
+      error = (ended - begun).std(ddof=1) / np.sqrt(len(ends)) if len(ends) > 1 else np.nan
+      row[f'{name}_change_stderr'] = error
+    row['sqrt_kl'] = np.sqrt(np.mean([e[1]['kl_of_response'].mean() for e in ends]))
+    rows.append(row)
+  return pd.DataFrame(rows)
+
+
+def fits(found: pd.DataFrame) -> dict[str, overoptimization.Fit]:
+  """Gao's law of RL, of gold over the measured KL, of each run that has one: seeds pooled, the gain
+  counted from each seed's first update."""
+  done = {}
+  for key, run in found.groupby(RUN, sort=False):
+    if run['kl_of_response'].isna().any():
+      continue
+    gain = run['gold'] - run.groupby('seed')['gold'].transform(lambda x: x.head(SMOOTH).mean())
+    try:
+      done[key[0]] = overoptimization.fit(run['kl_of_response'], gain, 'rl')
+    except BadInput:
+      continue  # a run that has not moved yet
+  return done
+
+
+def draw(found: pd.DataFrame) -> Drawing:
+  """Gold (solid) and what was rewarded (dashed) of every run."""
+  over_kl = not found['kl_of_response'].isna().any()
+  figure, axes = style.new()
+  colours = style.ramp(list(found['run'].unique()))
+  for name, run in found.groupby('run', sort=False):
+    mean = run.groupby('step')[['gold', 'reward', 'kl_of_response']].mean()
+    mean = mean.rolling(SMOOTH, min_periods=1, center=True).mean()
+    x = np.sqrt(mean['kl_of_response']) if over_kl else mean.index
+    axes.plot(x, mean['gold'], color=colours[name], lw=1.8, label=name)
+    if (run['reward'] != run['gold']).any():
+      axes.plot(x, mean['reward'], color=colours[name], lw=1.2, ls='--')
+  axes.set_xlabel('√KL to the SFT parent, nats a response' if over_kl else 'update')
+  axes.set_ylabel('mean over the samples of an update')
+  axes.set_title('solid: the verifier, gold   – – what was rewarded', color=INK)
+  axes.legend(fontsize=8, frameon=False)
+  return Drawing('reinforcement', 'RL runs', figure, '\n'.join(words(summary(found))))
+
+
+def words(table: pd.DataFrame) -> list[str]:
+  """A sentence a run."""
+  said = []
+  for row in table.itertuples():
+    error = '' if np.isnan(row.gold_change_stderr) else f' (s.e. {row.gold_change_stderr:.3f})'
+    line = f'{row.run}, {row.model}: gold {row.gold_first:.3f} to {row.gold_last:.3f}{error}'
+    if abs(row.reward_last - row.gold_last) > 1e-9:
+      line += f', rewarded {row.reward_first:.3f} to {row.reward_last:.3f}'
+    if not np.isnan(row.sqrt_kl):
+      line += f', √KL {row.sqrt_kl:.2f}'
+    said.append(f'{line}; {row.updates} updates, {row.seeds} seeds.')
+  return said
+
+
+def main(argv=None) -> int:
+  """0; or 2, with one line on stderr, where there is nothing to show."""
+  head = __doc__.split('\n')[0]
+  parser = argparse.ArgumentParser('python -m analysis.reinforcement', description=head)
+  parser.add_argument('workdir', type=Path)
+  parser.add_argument('--study', help='its name; default: all of the workdir')
+  parser.add_argument('--out', help='a picture to write')
+  args = parser.parse_args(argv)
+  try:
+    found = curves(args.workdir, args.study)
+  except BadInput as error:
+    print(error, file=sys.stderr)
+    return 2
+  print('\n'.join(words(summary(found))))
+  for name, fit in fits(found).items():
+    low, high = fit.beta_interval
+    print(
+      f'{name}: gold gain d (α − β log d), α {fit.alpha:.3f}, β {fit.beta:.3f} (95 % {low:.3f} to '
+      f'{high:.3f}), RMSE {fit.rmse:.3f} over {fit.points} updates'
+    )
+  if args.out:
+    draw(found).figure.savefig(args.out, dpi=150)
+    print(f'wrote {args.out}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

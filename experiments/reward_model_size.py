@@ -1,0 +1,35 @@
+"""Over-optimisation: RL against outcome reward models of two sizes, gold beside proxy over KL.
+
+    python run.py --config=experiments/reward_model_size.py --workdir=results/test_time
+    python -m analysis.reinforcement results/test_time --study=reward_model_size
+
+It shares its base with the experiments on test-time compute. Every update records what the reward
+model says (proxy), what the verifier says (gold), and the KL to the SFT parent.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import best_of_n
+
+
+def base(arg: str = '') -> ConfigDict:
+  """A policy, and RL of it from where its reward models learned from its samples."""
+  c = best_of_n.base(arg)
+  policy = c.model.sizes[-1]
+  c.scorers.n, c.scorers.per_problem, c.scorers.epochs = 8, 1, 3.0
+  c.scorers.learning_rate = 2e-3
+  c.scorers.policies = c.rl.sizes = (policy,)
+  c.rl.sft_tokens, c.rl.prompts = c.sft.tokens, 8 if arg else 32
+  c.rl.updates = (2,) if arg else (30, 60)
+  c.rl.measure_kl, c.rl.least_accuracy = True, 0.0  # to see what it would have refused
+  return c
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  c = base(arg)
+  c.name = 'reward_model_size' + ('_smoke' if arg else '')
+  c.scorers.objectives = ('outcome',)
+  c.scorers.sizes = c.model.sizes
+  rewards = ('verifier', *(f'outcome {size}' for size in c.scorers.sizes))
+  c.rl.runs = tuple(f'grpo(reward={reward!r})' for reward in rewards)
+  return c

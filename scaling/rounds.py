@@ -1,0 +1,152 @@
+"""Rounds of direct preference optimisation, expanded from `config.dpo` into stages of a study.
+
+    branch -> sample (fresh, of the RL pool) -> dpo -> sample (on the test problems: measured)
+                                                 |-> sample (fresh) -> dpo -> ...
+
+The verifier on the test problems is what measures every round, whoever said which response was the
+better: it is the frozen evaluator of policies that reward themselves.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from scaling import config as configs
+from scaling.data import preferences
+from scaling.errors import BadInput
+
+FEEDBACK = ('verifier', 'majority', 'likelihood', 'self', 'pairs')  # see scaling/stages/dpo.py
+JUDGED_BY = ('verdict', 'words', 'pairs')  # see scaling/rewards/model_judge.py
+
+
+def _require(ok: bool, message: str) -> None:
+  if not ok:
+    raise BadInput(message)
+
+
+def check(c: ConfigDict) -> None:
+  """BadInput for rounds that cannot be."""
+  if not c.dpo.feedback:
+    return
+  judges, scorers = [f'judge {size}' for size in c.model.sizes], configs.scorers_of(c)
+  known = [*FEEDBACK, *judges, *scorers]
+  for name in c.dpo.feedback:
+    words = f'config.dpo.feedback: unknown {name!r}; {configs.near(name, known)}'
+    _require(name in known, words)
+  _require(bool(c.dpo.sizes), 'config.dpo.feedback is set: say where, in config.dpo.sizes')
+  for size in c.dpo.sizes:
+    _require(size in c.model.sizes, f'config.dpo.sizes: {size!r} is not among config.model.sizes')
+    _require(
+      not set(scorers) & set(c.dpo.feedback) or size in c.scorers.policies,
+      f'config.dpo.sizes: {size!r} is not among config.scorers.policies, so there is no reward '
+      'model of its samples',
+    )
+  _require(
+    ('pairs' in c.dpo.feedback) == bool(c.dpo.pairs),
+    "config.dpo.pairs names a file for feedback 'pairs': set both, or none",
+  )
+  _require(
+    c.dpo.judge_by in JUDGED_BY,
+    f'config.dpo.judge_by is {c.dpo.judge_by!r}: one of {", ".join(map(repr, JUDGED_BY))}',
+  )
+  judged = {'self', *judges} & set(c.dpo.feedback) and c.dpo.judge_by == 'verdict'
+  _require(
+    not judged or c.data.style != 'short' or c.data.attempts > 0,
+    'config.data.attempts is 0, so no model was ever shown an attempt to judge: set it, say to '
+    '0.25',
+  )
+  if tuple(c.dpo.feedback) != ('pairs',):
+    _check_samples(c)
+
+
+def _check_samples(c: ConfigDict) -> None:
+  _require(
+    c.data.rl_problems >= c.dpo.problems,
+    f'config.dpo.problems is {c.dpo.problems}, more than config.data.rl_problems '
+    f'({c.data.rl_problems}): ask for fewer',
+  )
+  samples = min(c.sample.block_samples, c.dpo.n)
+  for key, part, of, whole in (
+    ('block_prompts', c.sample.block_prompts, 'problems', c.dpo.problems),
+    ('block_samples', samples, 'n', c.dpo.n),
+  ):
+    _require(
+      whole % part == 0,
+      f'config.sample.{key} ({part}) does not divide config.dpo.{of} ({whole}): each part must be '
+      'whole',
+    )
+  fresh = c.dpo.fresh_scorer and c.dpo.rounds > 1
+  _require(
+    not fresh or not any(name.startswith('process ') for name in c.dpo.feedback),
+    'config.dpo.fresh_scorer: a process reward model needs roll-outs, which rounds do not make: '
+    "set it to False, or take 'outcome'",
+  )
+  _require(
+    not fresh or not c.scorers.pairs or not set(configs.scorers_of(c)) & set(c.dpo.feedback),
+    'config.dpo.fresh_scorer: the reward model learned from config.scorers.pairs, and a file says '
+    'nothing of fresh samples: set it to False',
+  )
+
+
+def file(path: str) -> dict:
+  """What a recipe says of a file of pairs. BadInput, before anything runs, where it is none."""
+  preferences.read_jsonl(path)
+  return {'path': path, 'fingerprint': preferences.fingerprint(path)}
+
+
+def expand(c: ConfigDict, ends: dict, scorers: dict, sampled: Callable, add: Callable) -> None:
+  """Adds the rounds of one seed.
+
+  ends: study.End of each size; scorers: (policy, 'OBJECTIVE SIZE') -> (stage, its recipe, the stage
+  that scores); sampled, add: of study.
+  """
+  for size in c.dpo.sizes if c.dpo.feedback else ():
+    end = ends[size]
+    for called in c.dpo.feedback:
+      policy, scorer = end.branch, scorers.get((size, called))
+      rounds = 1 if called == 'pairs' else c.dpo.rounds
+      for number in range(1, rounds + 1):
+        label = f'{end.name}: dpo {called}, round {number}'
+        if number > 1 and scorer is not None and c.dpo.fresh_scorer:
+          scorer = _goes_on(c, end, policy, scorer, f'{label}: {called}', sampled, add)
+        policy = _round(c, end, policy, called, label, ends, scorer, sampled, add)
+        drawn = sampled(c, 'test', c.data.test_problems, c.sample.n, True)
+        text = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
+        add('sample', policy, text, **end.common, **drawn)
+
+
+def _round(c, end, policy: str, called: str, label: str, ends, scorer, sampled, add) -> str:
+  """Adds one round and the bank that it learns from; the id of its policy."""
+  word, _, of = called.partition(' ')
+  feedback = 'scorer' if scorer is not None else word
+  recipe = dict(bank=None, scorer=None, grader=None, pairs=None, samples=0)
+  most = c.dpo.problems * c.dpo.pairs_per_problem
+  if feedback == 'pairs':
+    recipe['pairs'] = file(c.dpo.pairs)
+    most = len(preferences.read_jsonl(c.dpo.pairs).pairs)
+  else:
+    drawn = sampled(c, 'rl', c.dpo.problems, c.dpo.n, False)
+    recipe['bank'] = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
+    recipe['samples'] = c.dpo.problems * c.dpo.n
+  if feedback == 'judge':
+    recipe['grader'] = ends[of].branch
+  if feedback == 'scorer':
+    recipe['scorer'] = scorer[0]
+  options = (
+    'rows', 'epochs', 'beta', 'length_normalised', 'held_out', 'pairs_per_problem', 'judge_by',
+    'judge_tokens',
+  )  # fmt: skip
+  return add(
+    'dpo', policy, label, **end.common, **recipe, **{name: c.dpo[name] for name in options},
+    called=called, feedback=feedback, most_pairs=most, warmup=c.dpo.warmup_steps,
+    learning_rate=c.dpo.learning_rate * end.width_rule,
+  )  # fmt: skip
+
+
+def _goes_on(c, end, policy: str, scorer, label: str, sampled, add):
+  """Adds a reward model that goes on from `scorer` on fresh samples of a policy: like `scorer`."""
+  stage, recipe, _ = scorer
+  drawn = sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
+  bank = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
+  recipe = recipe | {'bank': bank}
+  return add('preference', stage, label, **recipe), recipe, None

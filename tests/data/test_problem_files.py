@@ -1,0 +1,139 @@
+import json
+import types
+
+import numpy as np
+import pytest
+
+from scaling.data import batches, pools, problem_files, tasks
+from scaling.data.batches import DataSpec
+from scaling.errors import BadInput
+from scaling.rewards import sandbox, verifiers
+
+
+def write(path, rows):
+  path.write_text(
+    ''.join((row if isinstance(row, str) else json.dumps(row)) + '\n' for row in rows)
+  )
+  return str(path)
+
+
+def maths(i):
+  return {
+    'problem': f'What is half of {i}?',
+    'solution': f'It is\n$\\boxed{{\\dfrac{{{i}}}{{2}}}}$.',
+    'level': 'Level 1',
+    'type': 'Algebra',
+    'more': 3,
+  }
+
+
+def programs(count):
+  """A tiny set: add i, by asserts or by stdin and stdout."""
+  for i in range(count):
+    if i % 2:
+      yield {
+        'prompt': f'Write f(n), which adds {i}.',
+        'solution': f'```python\ndef f(n):\n  return n + {i}\n```',
+        'tests': [f'assert f(1) == {i + 1}', f'assert f(-{i}) == 0'],
+      }
+    else:
+      yield {
+        'prompt': f'Read a number and print it plus {i}.',
+        'solution': f'print(int(input()) + {i})',
+        'tests': [{'input': '1\n', 'output': f'{i + 1}\n'}, {'input': '5', 'output': str(i + 5)}],
+      }
+
+
+def test_a_line_of_maths_keeps_its_level_and_type(tmp_path):
+  path = write(tmp_path / 'a.jsonl', [maths(3), maths(4), maths(3)])
+  first, second = problem_files.read('math', path, {})
+  assert first.problem.prompt == 'What is half of 3?\n' and first.origin == f'{path}:1'
+  assert first.problem.solution == 'It is\n$\\boxed{\\dfrac{3}{2}}$.'
+  assert first.problem.answer == r'\frac{3}{2}' and second.problem.answer == r'\frac{4}{2}'
+  assert first.problem.entry == {'level': 'Level 1', 'type': 'Algebra'}
+  said = [[first.problem.solution, '#1.5', r'\boxed{3/2}', '#2'], ['#2', '#2.0', '#3', '']]
+  found = verifiers.verify_all([first.problem, second.problem], said)
+  assert [[v.correct for v in ones] for ones in found] == [
+    [True, True, True, False],
+    [True, True, False, False],
+  ]
+
+
+def test_programs_are_read_and_pass_their_own_tests(tmp_path):
+  path = write(tmp_path / 'a.jsonl', programs(4))
+  drafts = problem_files.read('code', path, {})
+  assert [len(draft.problem.entry['tests']) for draft in drafts] == [2] * 4
+  assert drafts[1].problem.answer == 'def f(n):\n  return n + 1'
+  said = [[drafts[i].problem.solution, drafts[(i + 2) % 4].problem.solution] for i in range(4)]
+  found = verifiers.verify_all([draft.problem for draft in drafts], said)
+  assert [[v.correct for v in ones] for ones in found] == [[True, False]] * 4
+
+
+GOOD = {'prompt': 'p', 'solution': 'x = 1', 'tests': ['assert x == 1']}
+
+
+@pytest.mark.parametrize(
+  'name, row, message',
+  [
+    ('math', {'problem': 'a'}, r":2: the field 'solution' is missing"),
+    ('math', {'problem': 'a', 'solution': 'b'}, r':2: the solution has no closed \\boxed'),
+    ('math', {'problem': 'a', 'solution': '\\boxed{1'}, r':2: the solution has no closed \\boxed'),
+    ('math', '[1]', r':2: not a JSON object: write {"problem": ..., "solution": ...}'),
+    ('code', GOOD | {'tests': []}, r":2: the field 'tests' must be a list"),
+    ('code', GOOD | {'tests': 'assert x'}, r":2: the field 'tests' must be a list"),
+    ('code', GOOD | {'tests': ['a', {'input': '', 'output': ''}]}, r":2: the field 'tests' must"),
+    ('code', GOOD | {'tests': [{'input': '1'}]}, r":2: the field 'tests' must be a list"),
+    ('code', GOOD | {'solution': 'x = 1' * 9999}, r':2: the solution has no program, or one of ov'),
+    ('code', GOOD | {'solution': 'x = 2'}, r':2: its own solution fails its tests'),
+    ('code', GOOD | {'solution': 'while True: pass'}, r':2: its own solution ends with timeout in'),
+  ],
+)
+def test_bad_lines(tmp_path, name, row, message):
+  first = maths(1) if name == 'math' else GOOD | {'prompt': 'first'}
+  path = write(tmp_path / 'a.jsonl', [first, row])
+  with pytest.raises(BadInput, match=message) as error:
+    problem_files.read(name, path, {})
+  assert '\n' not in str(error.value) and path in str(error.value)
+
+
+def spec(task, **changes):
+  base = DataSpec(task, (), 'full', 'bytes', 160, 0, None, 4, 4, 4, 0)
+  return base._replace(**changes)
+
+
+@pytest.mark.parametrize('name', ['math', 'code'])
+def test_a_file_becomes_pools_and_rows(tmp_path, name):
+  rows = [maths(i) for i in range(20)] if name == 'math' else programs(20)
+  path = write(tmp_path / 'a.jsonl', rows)
+  given = spec(f'{name}(path={path!r})')
+  assert list(pools.fingerprints(given)) == [path]
+  tasks.prepare(given, tmp_path / 'data')
+  chosen = batches.problems(tmp_path / 'data', 'rl')
+  assert len(chosen) == 4 and batches.load(tmp_path / 'data').counts['sft']['problems'] == 8
+  found = verifiers.verify_all(chosen, [[problem.solution] for problem in chosen])
+  assert all(ones[0].correct for ones in found)  # as they are read back
+  assert np.asarray(batches.packed(tmp_path / 'data', 'sft').loss_mask).any()
+  with pytest.raises(BadInput, match=rf'data\.attempts is 0\.5 and the task {name}'):
+    pools.check_spec(given._replace(attempts=0.5))
+  with pytest.raises(BadInput, match=rf'task {name}: no path'):
+    pools.parse_task(name)
+  with pytest.raises(BadInput, match=rf'{name}: it has no short prompt'):
+    pools.check_spec(given._replace(style='short'))
+
+
+def test_without_a_sandbox_a_task_that_needs_it_is_refused_at_once(monkeypatch, tmp_path):
+  path = write(tmp_path / 'a.jsonl', [maths(i) for i in range(20)])
+  sandbox.shared.cache_clear()
+  monkeypatch.setattr(sandbox, 'sys', types.SimpleNamespace(platform='darwin'))
+  monkeypatch.delattr('os.sched_getaffinity')
+  for task in (f'math(path={path!r})', 'n_queens'):
+    with pytest.raises(BadInput, match=r'^sandbox: not available here'):
+      pools.check_spec(spec(task, sft=4))
+  pools.check_spec(spec('chain_sum', sft=4))
+  monkeypatch.undo()
+  pools.check_spec(spec('n_queens', sft=4))
+
+
+def test_which_tasks_are_files():
+  assert problem_files.of_file(" jsonl(path='a')") and problem_files.of_file('math')
+  assert not problem_files.of_file('maths') and not problem_files.of_file('chain_sum')

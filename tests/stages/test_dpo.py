@@ -1,0 +1,213 @@
+"""Rounds of DPO: what is paired, what is learned, what it costs, and that it resumes bit for bit.
+
+The bank is written by hand as in test_scorers.py: half of each problem's samples are its gold
+solution, the others show that they are wrong.
+"""
+
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling import compute, processes, sharding
+from scaling.errors import BadInput
+from scaling.stages import dpo, preference
+from scaling.stages import stage as stages
+from tests.stages import test_scorers as hand
+
+N = hand.N
+
+
+@pytest.fixture(scope='module')
+def workdir(tiny_workdir, tmp_path_factory):
+  copy = tmp_path_factory.mktemp('dpo') / 'workdir'
+  shutil.copytree(tiny_workdir, copy)
+  return copy
+
+
+@pytest.fixture(scope='module')
+def learned(workdir):
+  return hand.written_bank(workdir, 'rl', 16, hand.hasty)
+
+
+def round_of(workdir, bank, **changed):
+  recipe = hand.common() | dict(
+    bank=bank, scorer=None, grader=None, pairs=None, samples=16 * N, feedback='verifier',
+    called='verifier', rows=8, epochs=3.0, beta=0.5, length_normalised=False, held_out=0.25,
+    pairs_per_problem=4, judge_by='verdict', judge_tokens=8, learning_rate=3e-3, warmup=2,
+    most_pairs=64,
+  )  # fmt: skip
+  recipe |= changed
+  stage = stages.make('dpo', changed.pop('parent', hand.branch().id), 'dpo', recipe)
+  return hand.begin(workdir, stage)
+
+
+@pytest.fixture(scope='module')
+def trained(workdir, learned):
+  stage = round_of(workdir, learned.id)
+  dpo.run(hand.setting_of(workdir), stage)
+  return stage
+
+
+def curve_of(workdir, stage):
+  return pd.read_parquet(stages.folder(workdir, stage.id) / 'metrics.parquet')
+
+
+def test_a_round_begins_at_log_2_and_learns_its_pairs(workdir, trained):
+  curve = curve_of(workdir, trained)
+  assert curve['loss'][0] == pytest.approx(math.log(2), abs=1e-6)
+  assert curve['margin'][0] == pytest.approx(0, abs=1e-6)
+  assert len(curve) == 3 * 16 * 4 / 8
+  assert curve['accuracy'].iloc[-3:].mean() > 0.95 and curve['loss'].iloc[-1] < 0.3
+  done = stages.done(workdir, trained.id)
+  assert done['preferences'] == {
+    'feedback': 'verifier', 'pairs': 64, 'steps': 24, 'problems_without_pairs': 0, 'failed': 0,
+  }  # fmt: skip
+  cell = done['cell']
+  assert (cell['rl_algorithm'], cell['rl_updates'], cell['rl_samples']) == ('dpo verifier', 24, 64)
+
+
+def test_its_cost_is_reference_and_learner_over_both_sequences(workdir, learned, trained):
+  table = preference.read_bank(
+    workdir, trained.recipe, stages.load_data(workdir, trained.recipe)[1].vocab
+  )
+  vocab = stages.load_data(workdir, trained.recipe)[1].vocab
+  lengths = [len(vocab.prompt(row.prompt)) + len(row.tokens) for row in table.itertuples()]
+  # each of the 2 x 2 pairs of a problem three times: each response six times
+  tokens, context = compute.causal(np.repeat(lengths, 6))
+  cfg = stages.model(trained.recipe)
+  done = stages.done(workdir, trained.id)
+  by_hand = compute.add(
+    compute.train(cfg, tokens, context, 0, 0), compute.score(cfg, tokens, context, 0, 0)
+  )['model']
+  assert done['ledger']['model'] == pytest.approx(by_hand)
+  assert done['ledger']['executed']['reference'] > by_hand['reference']
+  before = stages.done(workdir, trained.parent)['path']['rl']['model']
+  bank = stages.done(workdir, learned.id)['ledger']['model']
+  assert done['path']['rl']['model'] == pytest.approx(
+    {kind: before[kind] + by_hand[kind] + bank[kind] for kind in by_hand}
+  )
+
+
+def test_a_second_round_has_the_first_as_its_reference(workdir, learned, trained):
+  again = round_of(workdir, learned.id, parent=trained.id, epochs=0.25)
+  dpo.run(hand.setting_of(workdir), again)
+  assert curve_of(workdir, again)['loss'][0] == pytest.approx(math.log(2), abs=1e-6)
+  first, second = (stages.done(workdir, s.id) for s in (trained, again))
+  assert second['cell']['rl_updates'] == 24 + 2 and second['cell']['rl_samples'] == 128
+  spent = compute.add(first['path']['rl'], second['ledger'])  # the same bank is charged once
+  assert second['path']['rl']['model'] == pytest.approx(spent['model'])
+
+
+def test_a_round_cut_off_ends_with_the_same_bits(workdir, trained, monkeypatch):
+  folder, mesh = stages.folder(workdir, trained.id), sharding.make_mesh()
+  read = lambda: (
+    jax.tree.map(np.asarray, stages.state_of(workdir, trained.id, mesh)),
+    curve_of(workdir, trained),
+    {k: v for k, v in stages.done(workdir, trained.id).items() if k not in ('seconds', 'cell')},
+  )
+  state, curve, done = read()
+  for name in ('checkpoints', 'tensorboard'):
+    shutil.rmtree(folder / name)
+  (folder / 'done.json').unlink()
+  wanted = iter([False, False, True, False, True])  # twice
+  monkeypatch.setattr(processes, 'preempted', lambda: next(wanted, False))
+  for _ in range(2):
+    with pytest.raises(processes.Preempted):
+      dpo.run(hand.setting_of(workdir), trained)
+  dpo.run(hand.setting_of(workdir), trained)
+  state2, curve2, done2 = read()
+  jax.tree.map(np.testing.assert_array_equal, state, state2)
+  pd.testing.assert_frame_equal(curve, curve2, check_exact=True)
+  assert done == done2
+
+
+def test_a_row_holds_a_pair_and_its_marks():
+  sequences = [np.array([5, 6, 7, 1], np.int32), np.array([5, 8, 1], np.int32)]
+  starts = np.array([1, 1])
+  rows = dpo.pair_batch(sequences, starts, np.array([[0, 1], [1, 0]]), 8, False)
+  assert rows['tokens'].tolist() == [[5, 6, 7, 1, 5, 8, 1, 0], [5, 8, 1, 5, 6, 7, 1, 0]]
+  assert rows['segment_ids'].tolist() == [[1] * 4 + [2] * 3 + [0], [1] * 3 + [2] * 4 + [0]]
+  assert rows['marks'].tolist() == [[0, 1, 1, 1, 0, -1, -1, 0], [0, 1, 1, 0, -1, -1, -1, 0]]
+  np.testing.assert_allclose(rows['weights'], (rows['marks'] != 0) / 10)
+  means = dpo.pair_batch(sequences, starts, np.array([[0, 1], [1, 0]]), 8, True)
+  np.testing.assert_allclose(
+    means['marks'][0], [0, 1 / 3, 1 / 3, 1 / 3, 0, -1 / 2, -1 / 2, 0], rtol=1e-6
+  )
+  np.testing.assert_allclose(means['weights'], rows['weights'])
+
+
+def bank_of(*rows):
+  names = ('problem', 'answer', 'correct', 'logprobs')
+  return pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows])
+
+
+def test_what_each_feedback_says_of_a_bank():
+  table = bank_of(
+    ('a', '3', True, [-1.0, -0.5]), ('a', '3', True, [-2.0]), ('a', '4', False, [-0.1]),
+    ('a', None, False, [-0.01]), ('b', None, False, [-3.0]), ('b', '9', False, [-4.0]),
+  )  # fmt: skip
+  value = lambda feedback: dpo.values_of(table, feedback)[0].tolist()
+  assert value('verifier') == [1, 1, 0, 0, 0, 0]
+  assert value('majority') == [2 / 4, 2 / 4, 1 / 4, 0, 0, 1 / 2]
+  assert value('likelihood') == pytest.approx([-1.5, -2, -0.1, -math.inf, -math.inf, -4])
+
+
+def test_responses_without_a_value_are_left_out_and_counted(workdir, learned, monkeypatch):
+  values = np.tile([0.9, math.nan, 0.2, 0.2], 16)
+  values[:4] = math.nan
+  values[4:8] = 0.5
+  monkeypatch.setattr(dpo, 'values_of', lambda *args: (values, compute.empty()))
+  stage = round_of(workdir, learned.id, feedback='self', called='self')
+  _, data = stages.load_data(workdir, stage.recipe)
+  source = dpo.from_bank(hand.setting_of(workdir), stage, data)
+  assert source.about == {'problems_without_pairs': 1, 'failed': 4 + 14}
+  chosen = source.epoch_of(0)
+  assert len(chosen) == 14 * 2 and set(chosen[:, 0] % 4) == {0} and set(chosen[:, 1] % 4) == {2, 3}
+  monkeypatch.setattr(dpo, 'values_of', lambda *args: pytest.fail('labelled twice'))
+  again = dpo.from_bank(hand.setting_of(workdir), stage, data)
+  np.testing.assert_array_equal(again.epoch_of(0), chosen)
+
+
+def test_its_own_verdicts_cost_a_reading(workdir, learned):
+  stage = round_of(workdir, learned.id, feedback='self', called='self', epochs=0.1)
+  shutil.rmtree(stages.folder(workdir, stage.id))
+  stage = hand.begin(workdir, stage)
+  dpo.run(hand.setting_of(workdir), stage)
+  ledger = stages.done(workdir, stage.id)['ledger']
+  assert 0 < ledger['model']['reward_model'] < ledger['executed']['reward_model']
+  labels = json.loads((stages.folder(workdir, stage.id) / 'labels.json').read_text())
+  assert len(labels['values']) == 16 * N and all(0 < v < 1 for v in labels['values'])
+
+
+@pytest.mark.parametrize(
+  'changed, message',
+  [
+    ({'feedback': 'verdict'}, 'feedback is .verdict.: it must be one of verifier'),
+    ({'feedback': 'scorer'}, "feedback is 'scorer' and scorer is None"),
+    ({'grader': 'sft-1'}, "feedback is 'verifier' and grader is 'sft-1'"),
+    ({'bank': None}, "feedback is 'verifier' and bank is None"),
+  ],
+)
+def test_what_cannot_be_a_round(workdir, learned, changed, message):
+  with pytest.raises(BadInput, match=message):
+    dpo.check(round_of(workdir, **{'bank': learned.id, **changed}).recipe)
+
+
+def test_a_bank_without_better_and_worse_is_refused_and_in_a_later_round_changes_nothing(
+  workdir, trained
+):
+  same = hand.written_bank(workdir, 'rl', 4, lambda solution: solution, 'all right')
+  with pytest.raises(BadInput, match=f'^bank {same.id}: by feedback .verifier. no problem has'):
+    dpo.run(hand.setting_of(workdir), round_of(workdir, same.id))
+  later = round_of(workdir, same.id, parent=trained.id)
+  dpo.run(hand.setting_of(workdir), later)
+  done, mesh = stages.done(workdir, later.id), sharding.make_mesh()
+  assert done['preferences']['pairs'] == done['preferences']['steps'] == 0
+  assert done['preferences']['problems_without_pairs'] == 4
+  params = lambda stage: stages.state_of(workdir, stage.id, mesh).params
+  jax.tree.map(np.testing.assert_array_equal, params(later), params(trained))

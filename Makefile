@@ -2,6 +2,7 @@
 # make test-slow: the slow tests.  make test-peers: against transformers, and for TPU topologies.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2  # processes that run tests; each sees 8 fake devices
 INSTALLED = $(VENV)/.installed
 
 quickstart: $(INSTALLED)
@@ -10,13 +11,13 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -q -m "not slow and not peers"
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m "not slow and not peers"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -m "slow and not peers"
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m "slow and not peers"
 
 test-peers: $(VENV)/.peers
-	$(VENV)/bin/python -m pytest -q -m peers
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m peers
 
 $(VENV)/.peers: requirements-peers.txt $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt

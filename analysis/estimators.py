@@ -47,6 +47,18 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int | Sequence[int]) -> np.ndarray:
   return np.stack([after[i] for i in k.tolist()], axis=-1)
 
 
+def pass_at_k_variance(n: ArrayLike, c: ArrayLike, k: int | Sequence[int]) -> np.ndarray:
+  """Unbiased estimate of the variance of `pass_at_k` of each problem, over its samples alone.
+
+  With q_k = C(n-c, k) / C(n, k), unbiased for (1 - p)^k, it is q_k^2 - q_2k. For intervals that
+  are conditional on the problems: the mean over P of them has variance sum / P^2. Resampling the
+  samples in its place would be biased. Shapes as `pass_at_k`; ValueError where 2k > n. A single
+  problem's estimate may be negative; the sum over problems is what counts.
+  """
+  double = 2 * np.asarray(k)
+  return (1 - pass_at_k(n, c, k)) ** 2 - (1 - pass_at_k(n, c, double))
+
+
 def majority_at_k(
   class_counts: ArrayLike,
   correct: ArrayLike,
@@ -330,6 +342,29 @@ def bootstrap_problems(
   return low, high
 
 
+def default_ks(n: int) -> list[int]:
+  """1, 2, 4, … up to n / 4: beyond, subsets of one bank overlap too much."""
+  return [2**i for i in range(20) if 2**i <= max(n // 4, 1)]
+
+
+@functools.lru_cache
+def resamples(seeds, problems, number, seed):
+  """Weights of bootstrap resamples: of seeds [B, S] (all 1 for one seed), of problems [B, P]."""
+  rng = np.random.default_rng(seed)
+  problem_weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=number)
+  seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=number)
+  return seed_weights.astype(float), problem_weights.astype(float)
+
+
+def resampled_means(values, seed_weights, problem_weights):
+  """[R, S, P] -> the resampled means [B, R]."""
+  there = ~np.isnan(values[:, :, 0])
+  by_seed = np.nan_to_num(values) @ problem_weights.T / problem_weights.sum(1)  # [R, S, B]
+  with np.errstate(invalid='ignore'):
+    mean = np.einsum('rsb,bs->br', by_seed, seed_weights)
+    return mean / np.einsum('rs,bs->br', there.astype(float), seed_weights)
+
+
 def beta_binomial_logpmf(c: ArrayLike, n: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
   """log P(c of n correct) where the problem's chance is Beta(a, b): log C(n,c) B(c+a,n-c+b)/B(a,b).
 
@@ -364,6 +399,47 @@ def fit_beta_binomial(c: ArrayLike, n: ArrayLike) -> tuple[float, float]:
   solve = lambda x: optimize.minimize(objective, x, jac=True, method='L-BFGS-B', bounds=bounds)
   a, b = np.exp(min((solve(x) for x in starts), key=lambda fit: fit.fun).x)
   return float(a), float(b)
+
+
+def beta_binomial_region(
+  c: ArrayLike, n: ArrayLike, level: float = 0.95, rays: int = 48
+) -> tuple[np.ndarray, np.ndarray]:
+  """(alpha, beta) [rays] on the edge of the likelihood region of one beta-binomial over problems.
+
+  The edge is where the log-likelihood is half the chi-squared quantile of 1 below its maximum. So
+  the least and the greatest value on it of any function of (alpha, beta), as `coverage_from_beta`,
+  are the profile-likelihood interval of that function. Where counts are few it holds the truth
+  more often than resampled problems do. ValueError as `fit_beta_binomial`.
+  """
+  a, b = fit_beta_binomial(c, n)
+  pairs, weights = np.unique(np.stack(np.broadcast_arrays(c, n)), axis=1, return_counts=True)
+
+  def rise(point):
+    """Of half the deviance over its minimum, at (logit mean, log(alpha + beta)) [..., 2]."""
+    total = np.exp(np.clip(point[..., 1], -25, 25))[..., None]
+    mean = special.expit(np.clip(point[..., 0], -25, 25))[..., None]
+    alpha, beta = np.maximum(mean * total, 1e-9), np.maximum((1 - mean) * total, 1e-9)
+    return -np.sum(weights * beta_binomial_logpmf(*pairs, alpha, beta), axis=-1)
+
+  centre, h = np.array([np.log(a / b), np.log(a + b)]), 1e-3
+  least = rise(centre)
+  moves = h * np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+  around = rise(centre + moves).reshape(3, 3)
+  cross = (around[2, 2] - around[2, 0] - around[0, 2] + around[0, 0]) / 4
+  curve = np.array([[around[2, 1] + around[0, 1] - 2 * least, cross], [cross, 0]]) / h**2
+  curve[1] = curve[0, 1], (around[1, 2] + around[1, 0] - 2 * least) / h**2
+  values, vectors = np.linalg.eigh(curve)
+  angle = np.linspace(0, 2 * np.pi, rays, endpoint=False)
+  circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  toward = circle / np.sqrt(np.maximum(values, 1e-2)) @ vectors.T  # a standard error long
+  edge = special.chdtri(1, 1 - level) / 2
+  reach = np.full(rays, np.sqrt(2 * edge))
+  for _ in range(14):  # exact at once where the rise is quadratic
+    here = np.maximum(rise(centre + reach[:, None] * toward) - least, 1e-12)
+    reach = np.minimum(reach * np.clip(np.sqrt(edge / here), 0.5, 2), 30.0)
+  logit, size = (centre + reach[:, None] * toward).T
+  size = np.exp(np.clip(size, -25, 25))
+  return special.expit(logit) * size, special.expit(-logit) * size
 
 
 def coverage_from_beta(alpha: ArrayLike, beta: ArrayLike, k: ArrayLike) -> np.ndarray:

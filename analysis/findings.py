@@ -8,11 +8,12 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from analysis import frontier, hosted, readings, test_time
+from analysis import estimators, frontier, hosted, readings, test_time
 from analysis.frontier import FLOOR
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
 from analysis.style import (
+  amount,
   counted,
   flops,
   human,
@@ -121,7 +122,7 @@ def coverage(reading: Reading) -> list[str]:
   if tested.empty:
     return []
   K = int(tested['K'].iloc[0])
-  small = max(k for k in frontier.default_ks(int(tested['n'].min())) if 4 * k <= K)
+  small = max(k for k in estimators.default_ks(int(tested['n'].min())) if 4 * k <= K)
   error = {
     name: float(np.sqrt(np.mean((tested[name] - tested['measured']) ** 2)))
     for name in ('power_predicted', 'beta_predicted', 'naive')
@@ -212,9 +213,8 @@ def rl(reading: Reading) -> list[str]:
     return []
   last = readings.last_changes(changes)
   once, K = last[last['k'] == 1], int(last['k'].max())
-  many = changes['pretrain_tokens'].nunique() > 1
   each = '; '.join(
-    f'{readings.group_name(row, many)} after {human(row["sft_tokens"])} SFT tokens '
+    f'{readings.run_name(row, changes)} after {human(row["sft_tokens"])} SFT tokens '
     f'{points(row["change"])} ({signed(row["change_low"])} to {signed(row["change_high"])})'
     for _, row in once.iterrows()
   )
@@ -293,15 +293,15 @@ def _terms_left_out(corner) -> str:
   return f' The fitted cells do not identify {", ".join(products)}: left out.'
 
 
-def law_split(law_best: pd.DataFrame) -> list[str]:
+def law_split(law_best: pd.DataFrame, unit: str = 'FLOP') -> list[str]:
   """What the law of majority@k would buy with each budget, and whether that is extrapolated."""
   said = []
-  for _, row in law_best[~law_best['inside'].astype(bool)].iterrows():
+  for _, row in law_best[~law_best['inside']].iterrows():
     if row['affordable'] and row['quality'] > FLOOR:
       mark = ', extrapolated' if row['extrapolated'] else ''
       rl_words = f'{flops(row["rl_flops"])} of RL' if row['rl_flops'] else 'no RL'
       said.append(
-        f'{flops(row["budget"])}: {human(row["params_non_embedding"])} parameters, '
+        f'{amount(row["budget"], unit)}: {human(row["params_non_embedding"])} parameters, '
         f'{human(row["sft_tokens"])} SFT tokens, {rl_words}, k = {row["k"]:.0f} '
         f'({percent(row["quality"], 0)}, {percent(row["low"], 0)} to {percent(row["high"], 0)}'
         f'{mark})'
@@ -318,7 +318,7 @@ def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
   """
   lines, first = [], {}
   for _, row in best.iterrows():
-    budget = flops(row['budget'])
+    budget = amount(row['budget'], measured.unit)
     if not row['affordable']:
       lines.append(f'{budget} buys none of the measured splits.')
       continue

@@ -1,18 +1,32 @@
-"""Fits a law to a table: robust loss, many starts, bootstrap intervals, held-out error. Float64.
+"""Fits a law to a table: robust loss, many starts, intervals, held-out error. Float64.
 
-The minimiser is Levenberg-Marquardt, run for all starts and all bootstrap resamples at once, with
-exact derivatives by a complex step (the law evaluated at parameter + ih; imaginary part / h).
+    python -m analysis.fit TABLE.csv --law=chinchilla --columns=N=params,D=tokens,L=loss
+
+Minima by `minimise`, starts by `starts`, bootstrap and profile intervals by `intervals`.
 """
 
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from analysis import columns as tables
+from analysis import intervals, laws, minimise, starts
 from analysis.errors import BadInput
 from analysis.laws import LAWS, Law
 
 BASELINE = 'the value of the fitted row nearest in log inputs'
+WIDE = 1e5  # ratio of the bounds from which a parameter is fitted on a log scale
+RACE = ((24, 20), (8, 40), (3, 500))  # starts that go on, and for how many iterations
+PACKAGES = ('numpy', 'scipy', 'pandas')
 
 
 class Fit(NamedTuple):
@@ -21,358 +35,395 @@ class Fit(NamedTuple):
   law: str
   columns: dict  # law's input or output -> column
   params: dict
-  intervals: dict  # parameter -> (low, high), 95 %; empty without a bootstrap
+  intervals: dict  # parameter -> (low, high), 95 %, percentiles; empty without a bootstrap
   unidentified: dict  # parameter -> why these data do not identify it
-  objective: float  # sum over rows: Huber, or squares
+  objective: float  # sum over rows: Huber, squares, or log-likelihood ratio to the saturated law
   loss: str
   rows: int  # rows fitted
   dropped: tuple  # (row, why)
   holdout_error: float | None  # RMSE on held-out rows: of log prediction, or raw, as the loss is
   baseline_error: float | None  # the same of BASELINE
   samples: np.ndarray
+  definition: Law
+  profiles: dict = {}  # noqa: RUF012  parameter -> (low, high), 95 %, if asked for
+  flat: tuple = ()  # sets of parameters that may move together, far, at no cost
+  aicc: float = np.nan  # of the rows fitted; compares laws on the same rows by the same loss
+  held: int = 0  # rows held out
+  provenance: dict = {}  # noqa: RUF012  hash of data, versions, options, command
 
   @property
   def identified(self) -> dict:
     """Parameter -> whether these data identify it."""
     return {name: name not in self.unidentified for name in self.params}
 
+  def to_json(self, path=None) -> str:
+    """The fit as JSON, its samples too; written to `path` if there is one. `read` reads it."""
+    about = self._asdict()
+    about |= {'samples': self.samples.tolist(), 'formula': self.definition.formula}
+    about |= {'source': self.definition.source}
+    del about['definition']
+    text = json.dumps(about, indent=1, default=str)
+    if path is not None:
+      Path(path).parent.mkdir(parents=True, exist_ok=True)
+      Path(path).write_text(text + '\n')
+    return text
 
-class _Problem(NamedTuple):
-  law: Law
-  inputs: list
-  output: np.ndarray
-  sigma: np.ndarray  # divides residuals, in their units
-  log: bool
-  delta: float  # Huber's; infinite for squares
-  lower: np.ndarray  # bounds of theta
-  upper: np.ndarray
-  logged: np.ndarray  # theta is the log of the parameter
-  free: np.ndarray
+
+def read(path, law: Law | Callable | None = None) -> Fit:
+  """A fit from its JSON. `law` is needed where it is none of LAWS. BadInput where it is no fit."""
+  try:
+    about = json.loads(Path(path).read_text())
+    given = {name: about[name] for name in Fit._fields if name != 'definition'}
+  except FileNotFoundError as error:
+    raise BadInput(f'{path}: there is no such file') from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise BadInput(f'{path} is not a fit that Fit.to_json wrote: {error!r}') from error
+  output = next(iter(set(about['columns']) - set(find(law or about['law'], 'y').inputs)), 'y')
+  pairs = lambda of: {name: tuple(x) for name, x in of.items()}
+  given |= {'samples': np.array(given['samples']).reshape(-1, len(given['params']))}
+  given |= {'intervals': pairs(given['intervals']), 'profiles': pairs(given['profiles'])}
+  given |= {name: tuple(tuple(x) for x in given[name]) for name in ('dropped', 'flat')}
+  return Fit(**given, definition=find(law or about['law'], output))
+
+
+def find(law: str | Law | Callable, output: str) -> Law:
+  """The law of a name, or of a function of which `output` is the name of the result."""
+  if isinstance(law, Law):
+    return law
+  if callable(law):
+    found = laws.from_function(law, output)
+    return found._replace(from_zero=found.inputs, signed=found.inputs)
+  if law not in LAWS:
+    near = difflib.get_close_matches(law, LAWS, 3, 0.4) or sorted(LAWS)
+    raise BadInput(f'law {law!r} is not there; there are {", ".join(near)} (--law=list: all)')
+  return LAWS[law]
+
+
+def named(law: str | Law | Callable, columns: dict) -> Law:
+  """The law; of a function, its output is the last key of `columns` that is none of its inputs."""
+  return find(law, _output(law, list(columns)) if callable(law) else '')
 
 
 def fit(
-  law: str | Law,
+  law: str | Law | Callable,
   table,
   columns: dict,
   *,
   loss: str = 'huber_log:1e-3',
   bootstrap: int = 200,
+  resample: str = 'pairs',
   clusters: str | None = None,
+  profile: bool = False,
   holdout=None,
+  drop=None,
   se: str | None = None,
+  trials: str | None = None,
   fixed: dict | None = None,
   missing: str = 'error',
   seed: int = 0,
+  command: str = '',
 ) -> Fit:
   """Fits `law` to `table` (DataFrame or dict of arrays) by minimising the summed loss of residuals.
 
-  columns: the law's inputs and output -> columns. loss: 'huber_log[:delta]' (residuals of the
-  log, delta 1e-3 unless said), 'huber[:delta]' (raw), 'squares_log' or 'squares'. se: a column of
-  standard errors that divide the residuals (delta is then in their units).
+  law: a name in `laws.LAWS`, or a function, as `laws` says. columns: the law's inputs and output ->
+  columns, or expressions of columns and of one another: {'N': 'params', 'D': 'flop / (6 * N)'};
+  more keys may be there for that.
 
-  bootstrap: resamples of the rows, or of whole values of the column `clusters` (a trunk, a seed),
-  each refitted from the optimum and two starts beside it; resamples with fewer distinct points
-  than parameters are drawn again. A parameter whose 95 % interval reaches a bound, or spans a
-  ratio above 1e3, goes into `unidentified`. holdout: boolean per row, kept out of the fit and
-  scored against BASELINE. fixed: parameter -> value not fitted. missing: 'error', or 'drop' the
-  rows with a missing value and list them.
+  loss: 'huber_log[:delta]' (residuals of the log, delta 1e-3 unless said), 'huber[:delta]' (raw),
+  'squares_log' or 'squares'; or 'binomial', the likelihood of counts: the output is then the
+  number of successes of the column `trials`. se: a column of standard errors that divide the
+  residuals (delta is then in their units).
 
-  BadInput, one line, for: a column that is not there, a cell that is no number, NaN, a value that
-  is not positive where a log is taken, an input all equal, fewer distinct points than parameters.
+  bootstrap: resamples, each refitted: of rows, or of whole values of the column `clusters` (a
+  trunk, a seed, a problem), or by resample='residuals' of the residuals around the fit, where the
+  inputs were a design. profile: intervals by the objective's rise, sound where resamples are few or
+  lopsided (`intervals.profile`).
+
+  A parameter goes into `unidentified` where an interval of it reaches a bound or spans a ratio
+  above 1e3, or where the objective is flat along it (`intervals.flat_directions`).
+
+  holdout: booleans, or an expression, of rows kept out of the fit and scored against BASELINE.
+  drop: expressions, or 'top:5:loss' and 'bottom:5:loss', of rows left out and listed. fixed:
+  parameter -> value not fitted. missing: 'error', or 'drop' the rows with a missing value and list
+  them.
+
+  BadInput, one line, for: a column that is not there, a cell that is no number (with its row, from
+  0), NaN, a value that is not positive where a log is taken, an input all equal, fewer distinct
+  points than parameters, counts beyond their trials.
   """
-  law = LAWS[law] if isinstance(law, str) else law
-  frame = pd.DataFrame(table).reset_index(drop=True)
-  log, delta = _parse_loss(loss)
-  arrays, frame, held, dropped = _read(law, frame, columns, log, se, clusters, holdout, missing)
-  fixed = dict(fixed or {})
-  free = np.array([p.name not in fixed for p in law.params])
+  law = named(law, columns)
+  how = minimise.parse_loss(loss)
+  if how.counts != bool(trials):
+    raise BadInput("loss 'binomial' needs trials, the column of how many were drawn; others do not")
+  if how.counts and se:
+    raise BadInput("loss 'binomial' knows its own errors: leave se out")
+  data = tables.read(
+    law, table, columns, log=how.log, se=se, trials=trials, clusters=clusters, drop=drop,
+    holdout=holdout, missing=missing,
+  )  # fmt: skip
+  fixed = {name: float(value) for name, value in (fixed or {}).items()}
   known = [p.name for p in law.params]
   for name in fixed:
     if name not in known:
       raise BadInput(f'fixed: {law.name} has no parameter {name!r}; it has {", ".join(known)}')
+  kept = ~data.held
+  points = np.stack([data.arrays[name][kept] for name in law.inputs], axis=1)
+  which = _check_points(law, points, columns, len(known) - len(fixed))
+  optimum = _optimum(law, data, kept, how, fixed)
 
-  kept = ~held
-  if not kept.any():
-    raise BadInput('no row is left to fit: the table is empty, or all of it is held out')
-  points = np.stack([arrays[name][kept] for name in law.inputs], axis=1)
-  unique, which = np.unique(points, axis=0, return_inverse=True)
-  for i, name in enumerate(law.inputs):
-    if np.ptp(points[:, i]) == 0:
-      raise BadInput(f'column {columns[name]!r}: all values are equal, so {law.name} has no slope')
-  if len(unique) < free.sum():
-    raise BadInput(
-      f'{len(unique)} distinct points for {free.sum()} parameters of {law.formula}: add points'
-    )
-  logged = np.array([p.lower > 0 for p in law.params])
-  sigma = arrays['se'] if se else np.ones(len(frame))
-  if se and log:
-    sigma = sigma / arrays[law.output]
-  with np.errstate(divide='ignore', invalid='ignore'):
-    bound = lambda values: np.where(logged, np.log(values), values)
-    problem = _Problem(
-      law=law,
-      inputs=list(points.T),
-      output=arrays[law.output][kept],
-      sigma=sigma[kept],
-      log=log,
-      delta=delta,
-      lower=bound(np.array([p.lower for p in law.params])),
-      upper=bound(np.array([p.upper for p in law.params])),
-      logged=logged,
-      free=free,
-    )
-  starts = np.array(law.starts(problem.inputs, problem.output), np.float64)
-  for i, name in enumerate(known):
-    starts[:, i] = fixed.get(name, starts[:, i])
-  starts = np.clip(starts, [p.lower for p in law.params], [p.upper for p in law.params])
-  starts = np.where(logged, np.log(np.where(logged, starts, 1)), starts)
-  theta, cost = _minimise(problem, starts, np.ones((len(starts), len(points))))
-  if not np.isfinite(cost).any():
-    raise BadInput(f'{law.name}: no start has a finite {loss} loss; use a loss of raw residuals')
-  best = theta[np.argmin(cost)]
-
-  samples = np.zeros((0, len(known)))
+  samples, bands = np.zeros((0, len(known))), {}
   if bootstrap:
-    labels = frame[clusters].to_numpy()[kept] if clusters else None
-    weights = _resample(labels, which, int(free.sum()), bootstrap, seed, clusters)
-    samples = _parameters(problem, _refit(problem, best, weights, seed))
-  params = dict(zip(known, _parameters(problem, best).tolist(), strict=True)) | fixed
-  intervals = {}
-  if bootstrap:
+    labels = None if data.clusters is None else data.clusters[kept]
+    samples = intervals.bootstrap(optimum, labels, which, bootstrap, seed, clusters, resample)
     low, high = np.quantile(samples, [0.025, 0.975], axis=0)
-    intervals = {name: (float(low[i]), float(high[i])) for i, name in enumerate(known)}
-  squares = 1.0 if np.isfinite(delta) else 2.0
+    bands = {name: (float(low[i]), float(high[i])) for i, name in enumerate(known)}
+  values = minimise.parameters(optimum.problem, optimum.theta)
+  params = dict(zip(known, values.tolist(), strict=True)) | fixed
+  profiles = {}
+  if profile:
+    ends = intervals.profile(optimum).tolist()
+    profiles = {n: tuple(x) for n, x in zip(known, ends, strict=True) if n not in fixed}
+  flat = tuple(tuple(known[i] for i in group) for group in intervals.flat_directions(optimum))
+  options = {'loss': loss, 'bootstrap': bootstrap, 'resample': resample, 'clusters': clusters}
+  options |= {'se': se, 'trials': trials, 'fixed': fixed, 'missing': missing, 'seed': seed}
+  options |= {'drop': drop, 'holdout': holdout} if isinstance(holdout, str) else {'drop': drop}
   result = Fit(
     law=law.name,
     columns=dict(columns),
     params=params,
-    intervals=intervals,
-    unidentified=_unidentified(law, params, intervals, fixed),
-    objective=float(cost.min() * squares),
+    intervals=bands,
+    unidentified=_unidentified(law, params, bands, profiles, flat, fixed),
+    objective=float(optimum.cost),
     loss=loss,
     rows=int(kept.sum()),
-    dropped=dropped,
+    dropped=data.dropped,
     holdout_error=None,
     baseline_error=None,
     samples=samples,
+    definition=law,
+    profiles=profiles,
+    flat=flat,
+    aicc=_aicc(optimum),
+    held=int(data.held.sum()),
+    provenance=_provenance(data, options, command),
   )
-  if not held.any():
+  if not data.held.any():
     return result
-  predicted = law.function(*params.values(), *[arrays[name][held] for name in law.inputs])
-  nearest = _nearest(points, np.stack([arrays[name][held] for name in law.inputs], axis=1))
-  actual = arrays[law.output][held]
-  return result._replace(
-    holdout_error=_rmse(predicted, actual, log),
-    baseline_error=_rmse(problem.output[nearest], actual, log),
+  scored = lambda name: data.arrays[name][data.held]
+  predicted = law.function(*params.values(), *[scored(name) for name in law.inputs])
+  nearest = _nearest(points, np.stack([scored(name) for name in law.inputs], axis=1))
+  share = lambda rows: (
+    data.arrays[law.output][rows] / (data.arrays['trials'][rows] if trials else 1)
   )
+  actual = share(data.held)
+  return result._replace(
+    holdout_error=_rmse(predicted, actual, how.log),
+    baseline_error=_rmse(share(kept)[nearest], actual, how.log),
+  )
+
+
+def compare(candidates, table, columns, **options) -> pd.DataFrame:
+  """Fits several laws to the same rows: a row a law, the best extrapolation first.
+
+  candidates: names or functions; columns: of all of them. Columns of the result: law, parameters,
+  objective, aicc, delta_aicc (to the best), holdout_error and baseline_error (given `holdout`, say
+  all rows above a compute cut), unidentified, and the `Fit`. The order is by holdout_error, or by
+  aicc where nothing is held out.
+  """
+  found = []
+  for candidate in candidates:
+    law = named(candidate, columns)
+    found.append(row(fit(law, table, columns, **options)))
+  result = pd.concat(found, ignore_index=True)
+  result.insert(4, 'delta_aicc', result['aicc'] - result['aicc'].min())
+  by = 'aicc' if result['holdout_error'].isna().all() else 'holdout_error'
+  return result.sort_values(by, ignore_index=True)
+
+
+def row(found: Fit) -> pd.DataFrame:
+  """A fit as the one row that `compare` has of it."""
+  about = {
+    'law': found.law,
+    'parameters': len(found.params) - len(found.provenance['options']['fixed']),
+    'objective': found.objective,
+    'aicc': found.aicc,
+    'holdout_error': found.holdout_error,
+    'baseline_error': found.baseline_error,
+    'unidentified': ', '.join(found.unidentified),
+    'fit': found,
+  }
+  return pd.DataFrame({name: [value] for name, value in about.items()})
 
 
 def predict(fit: Fit, table) -> np.ndarray:
   """The law's prediction at each row of `table`, which has the columns of the fit's inputs."""
-  return LAWS[fit.law].function(*fit.params.values(), *_inputs(fit, table))
+  inputs = _inputs(fit, table)
+  return fit.definition.function(*fit.params.values(), *inputs) + np.zeros(inputs[0].shape)
 
 
 def predict_interval(fit: Fit, table, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
   """Percentile interval (low, high) of the curve, from the bootstrap; not of a new measurement."""
   if not len(fit.samples):
     raise BadInput('this fit has no bootstrap samples: fit with bootstrap=200')
-  curves = LAWS[fit.law].function(*fit.samples.T[:, :, None], *_inputs(fit, table))
+  curves = fit.definition.function(*fit.samples.T[:, :, None], *_inputs(fit, table))
   low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
   return low, high
 
 
 def _inputs(fit, table):
-  frame = pd.DataFrame(table)
-  return [_numbers(frame, fit.columns[name], positive=True) for name in LAWS[fit.law].inputs]
+  frame, law = pd.DataFrame(table), fit.definition
+  of = lambda name: tables.numbers(
+    frame, fit.columns[name], fit.columns, name not in (*law.from_zero, *law.signed)
+  )
+  return [of(name) for name in law.inputs]
 
 
-def _parse_loss(loss):
-  name, _, delta = loss.partition(':')
-  if name in ('squares', 'squares_log') and not delta:
-    return name == 'squares_log', np.inf
-  try:
-    value = float(delta or 1e-3)
-  except ValueError:
-    value = 0.0
-  if name not in ('huber', 'huber_log') or not value > 0:
-    raise BadInput(f'loss {loss!r}: one of huber_log[:delta], huber[:delta], squares_log, squares')
-  return name == 'huber_log', value
-
-
-def _read(law, frame, columns, log, se, clusters, holdout, missing):
-  """Checked float64 arrays by name, the rows they came from, who is held out, what was dropped."""
-  names = [*law.inputs, law.output]
-  if sorted(columns) != sorted(names):
-    raise BadInput(f'columns: {law.name} needs {", ".join(names)}; given {", ".join(columns)}')
-  wanted = {**{name: columns[name] for name in names}, **({'se': se} if se else {})}
-  for column in [*wanted.values(), *([clusters] if clusters else [])]:
-    if column not in frame:
-      raise BadInput(f'column {column!r} is not there; there are {", ".join(map(str, frame))}')
-  held = np.zeros(len(frame), bool) if holdout is None else np.asarray(holdout)
-  if held.shape != (len(frame),) or held.dtype != bool:
-    raise BadInput(f'holdout: give {len(frame)} booleans, one a row; shape is {held.shape}')
-  if missing not in ('error', 'drop'):
-    raise BadInput(f"missing {missing!r}: either 'error' or 'drop'")
-  dropped = ()
-  if missing == 'drop':
-    gaps = frame[list(wanted.values())].isna()
-    dropped = tuple(
-      (int(row), f'{gaps.columns[gaps.loc[row]][0]} is missing')
-      for row in frame.index[gaps.any(axis=1)]
+def _output(function, keys):
+  """The last key of `columns` that is none of a function's arguments: its result."""
+  inputs = laws.from_function(function, 'y').inputs
+  rest = [key for key in keys if key not in inputs]
+  if len(rest) != 1:
+    raise BadInput(
+      f'columns: {", ".join(inputs)} and one more, the output; given {", ".join(keys)}'
     )
-    keep = ~gaps.any(axis=1)
-    frame, held = frame[keep], held[keep]
-  arrays = {
-    name: _numbers(frame, column, positive=name != law.output or log)
-    for name, column in wanted.items()
-  }
-  return arrays, frame, held, dropped
+  return rest[0]
 
 
-def _numbers(frame, column, positive):
-  """A column as finite float64, BadInput naming the first row (counted from 0) that is not."""
-  if column not in frame:
-    raise BadInput(f'column {column!r} is not there; there are {", ".join(map(str, frame))}')
-  values = pd.to_numeric(frame[column], errors='coerce').to_numpy(np.float64, na_value=np.nan)
-  bad = ~np.isfinite(values)
-  if positive:
-    bad |= values <= 0
-  if bad.any():
-    i = int(np.argmax(bad))
-    cell, row = frame[column].iloc[i], frame.index[i]
-    why = 'is not a finite number' if not np.isfinite(values[i]) else 'must be positive for a log'
-    shown = repr(cell) if isinstance(cell, str) else str(cell)
-    raise BadInput(f'column {column!r}, row {row}: {shown} {why}')
-  return values
+def _check_points(law, points, columns, needed) -> np.ndarray:
+  """Which distinct point each row is; BadInput where they cannot determine the law."""
+  if not len(points):
+    raise BadInput('no row is left to fit: the table is empty, or all of it is held out')
+  unique, which = np.unique(points, axis=0, return_inverse=True)
+  for i, name in enumerate(law.inputs):
+    if np.ptp(points[:, i]) == 0:
+      if len(points) == 1:
+        raise BadInput(f'one point does not determine {needed} parameters of {law.formula}')
+      raise BadInput(f'column {columns[name]!r}: all values are equal, so {law.name} has no slope')
+  if len(unique) < needed:
+    raise BadInput(
+      f'{len(unique)} distinct points for {needed} parameters of {law.formula}: add points'
+    )
+  return which
 
 
-def _parameters(problem, theta):
-  return np.where(problem.logged, np.exp(np.where(problem.logged, theta, 0)), theta)
-
-
-def _residuals(problem, theta, jacobian):
-  """Residuals [b, n] at theta [b, P]; with `jacobian` also their derivatives [b, n, P]."""
-
-  def evaluate(t):
-    values = [np.exp(t[:, [j]]) if problem.logged[j] else t[:, [j]] for j in range(t.shape[1])]
-    y = problem.law.function(*values, *problem.inputs)
-    difference = np.log(y) - np.log(problem.output) if problem.log else y - problem.output
-    return difference / problem.sigma
-
+def _optimum(law, data, kept, how, fixed) -> intervals.Optimum:
+  """The best minimum over many starts, and the other minima that resamples may prefer."""
+  output = data.arrays[law.output][kept]
+  scale = np.ones(len(output))
+  if how.counts:
+    scale = data.arrays['trials'][kept]
+    if (bad := (output < 0) | (output > scale) | (scale <= 0)).any():
+      i = int(np.argmax(bad))
+      raise BadInput(f'binomial: {output[i]:g} successes of {scale[i]:g} trials (row {i} fitted)')
+  elif 'se' in data.arrays:
+    scale = data.arrays['se'][kept] / (output if how.log else 1)
+  inputs = [data.arrays[name][kept] for name in law.inputs]
+  logged = np.array([p.lower > 0 and p.upper / p.lower > WIDE for p in law.params])
+  logged &= ~starts.additive(law, inputs)
   with np.errstate(all='ignore'):
-    residuals = evaluate(theta)
-    if not jacobian:
-      return residuals
-    slopes = np.zeros((*residuals.shape, theta.shape[1]))
-    for j in np.flatnonzero(problem.free):
-      step = np.zeros(theta.shape[1], np.complex128)
-      step[j] = 1e-30j
-      slopes[:, :, j] = evaluate(theta + step).imag / 1e-30
-  return residuals, slopes
+    bound = lambda values: np.where(logged, np.log(values), values)
+    problem = minimise.Problem(
+      function=law.function,
+      inputs=inputs,
+      target=np.log(output) if how.log else output,
+      scale=scale,
+      loss=how,
+      lower=bound(np.array([p.lower for p in law.params])),
+      upper=bound(np.array([p.upper for p in law.params])),
+      logged=logged,
+    )
+  free = np.array([p.name not in fixed for p in law.params])
+  rate = output / scale if how.counts else output
+  importance = np.sqrt(scale) if how.counts else 1 / scale / (rate if how.log else 1)
+  rows = starts.propose(law, problem.inputs, rate, importance, free, fixed)
+  theta = minimise.thetas(problem, rows)
+  for i, p in enumerate(law.params):  # what is fixed may lie outside the bounds
+    if p.name in fixed:
+      theta[:, i] = np.log(fixed[p.name]) if logged[i] else fixed[p.name]
+  theta, cost = _race(problem, theta, free) if len(theta) else (theta, np.zeros(0))
+  if not np.isfinite(cost).any():
+    raise BadInput(
+      f'{law.name}: no start has a finite {how.name} loss; use a loss of raw residuals'
+    )
+  order = np.argsort(cost, kind='stable')
+  optimum = intervals.Optimum(problem, theta[order[0]], theta[:0], free, float(cost[order[0]]))
+  found = [optimum.theta]
+  for t in theta[order[cost[order] < 1.5 * optimum.cost + intervals.threshold(optimum)]]:
+    if len(found) < 3 and min(np.abs(t - other).max() for other in found) > 0.1:
+      found.append(t)
+  return optimum._replace(others=np.array(found[1:]).reshape(-1, len(free)))
 
 
-def _cost(residuals, weights, delta):
-  size = np.nan_to_num(np.abs(residuals), nan=np.inf, posinf=np.inf)
-  inner = np.minimum(size, delta)
-  with np.errstate(all='ignore'):
-    cost = np.sum(weights * inner * (size - inner / 2), axis=1)
-  return np.where(np.isfinite(cost), cost, np.inf)
-
-
-def _minimise(problem, theta, weights, iterations=300):
-  """Damped Newton on the weighted loss from each start: theta [b, P], weights [b, n].
-
-  The curvature is that of the rows within delta; the damping is that of Huber's majoriser, so a
-  heavily damped step is a step of iterated reweighted least squares. Bounds by projection.
-  """
-  theta = theta.copy()
-  cost = _cost(_residuals(problem, theta, False), weights, problem.delta)
-  damping = np.full(len(theta), 1e-2)
-  active = np.flatnonzero(np.isfinite(cost))
-  for _ in range(iterations):
-    if not len(active):
-      break
-    t, w = theta[active], weights[active]
-    r, J = _residuals(problem, t, True)
-    size = np.maximum(np.abs(r), 1e-300)
-    gradient = np.einsum('bnp,bn->bp', J, w * np.clip(r, -problem.delta, problem.delta))
-    JT = np.swapaxes(J, 1, 2)
-    curvature = (JT * (w * (size <= problem.delta))[:, None]) @ J
-    major = (JT * (w * np.minimum(1, problem.delta / size))[:, None]) @ J
-    diagonal = np.einsum('bpp->bp', major)
-    floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
-    eye = np.eye(t.shape[1])
-    ridge = eye * (diagonal + floor)[:, :, None]
-    hessian = curvature + damping[active][:, None, None] * (major + ridge) / 2 + eye * 1e-300
-    stuck = ((t <= problem.lower) & (gradient > 0)) | ((t >= problem.upper) & (gradient < 0))
-    stuck |= ~problem.free
-    hessian = np.where(stuck[:, :, None] | stuck[:, None, :], eye, hessian)
-    step = -np.linalg.solve(hessian, np.where(stuck, 0, gradient)[:, :, None])[:, :, 0]
-    step = np.where(problem.logged, np.clip(step, -3, 3), step)
-    trial = np.clip(t + step, problem.lower, problem.upper)
-    new = _cost(_residuals(problem, trial, False), w, problem.delta)
-    better = new < cost[active]
-    gain = cost[active] - new
-    theta[active] = np.where(better[:, None], trial, t)
-    done = better & (gain <= 1e-13 * cost[active])
-    cost[active] = np.where(better, new, cost[active])
-    damping[active] = np.where(better, damping[active] / 5, damping[active] * 4).clip(1e-12, None)
-    active = active[~(done | (damping[active] > 1e9))]
+def _race(problem, theta, free):
+  """(theta, cost) of the minima: ever fewer starts, the best so far, go on for ever longer."""
+  weights = lambda some: np.ones((len(some), len(problem.scale)))
+  cost = minimise.objective(problem, theta, weights(theta))
+  deltas = None
+  for most, iterations in RACE:
+    theta = theta[np.argsort(cost, kind='stable')[:most]]
+    deltas = minimise.approach(problem, theta[0]) if deltas is None else []
+    theta, cost, _ = minimise.minimise(
+      problem, theta, weights(theta), free, deltas, iterations=iterations
+    )
   return theta, cost
 
 
-def _resample(labels, which, needed, n, seed, clusters):
-  """Weights [n, rows]: how often each row, or its whole cluster, was drawn."""
-  groups = np.arange(len(which)) if labels is None else pd.factorize(labels)[0]
-  count = groups.max() + 1
-  if count < 2:
-    raise BadInput(f'clusters: column {clusters!r} has one value, nothing to resample; use None')
-  rng, found = np.random.default_rng(seed), []
-  points = np.eye(which.max() + 1)[which]
-  for _ in range(200):
-    weights = rng.multinomial(count, np.full(count, 1 / count), n)[:, groups]
-    found.extend(weights[np.sum(weights @ points > 0, axis=1) >= needed])
-    if len(found) >= n:
-      return np.array(found[:n], np.float64)
-  raise BadInput('bootstrap: resamples hold fewer distinct points than parameters; add points')
-
-
-def _refit(problem, best, weights, seed, starts=3):
-  """The best of `starts` refits of each resample: from the optimum and from beside it."""
-  jitter = np.random.default_rng([seed, 1]).normal(0, 0.3, (len(weights), starts, len(best)))
-  jitter[:, 0] = 0
-  jitter = np.where(problem.logged, jitter, jitter * 0.3 * np.abs(best)) * problem.free
-  begin = np.clip(best + jitter, problem.lower, problem.upper)
-  thetas = []
-  chunk = max(1, 100_000 // (weights.shape[1] * starts))
-  for i in range(0, len(weights), chunk):
-    part = begin[i : i + chunk]
-    theta, cost = _minimise(
-      problem, part.reshape(-1, len(best)), np.repeat(weights[i : i + chunk], starts, axis=0)
-    )
-    pick = cost.reshape(-1, starts).argmin(axis=1)
-    thetas.append(theta.reshape(part.shape)[np.arange(len(pick)), pick])
-  return np.concatenate(thetas)
-
-
-def _unidentified(law, params, intervals, fixed):
+def _unidentified(law, params, bands, profiles, flat, fixed):
   reasons = {}
   for p in law.params:
     if p.name in fixed:
       continue
-    low, high = intervals.get(p.name, (params[p.name],) * 2)
-    if low <= p.lower + 1e-6 * abs(p.lower) or high >= p.upper * (1 - 1e-6):
-      reasons[p.name] = f'runs to its bound, {p.lower:g} to {p.upper:g}'
-    elif low > 0 and high / low > 1e3:
-      reasons[p.name] = f'interval spans a ratio of {high / low:.1g}'
+    together = [group for group in flat if p.name in group]
+    for low, high in [pair[p.name] for pair in (bands, profiles) if p.name in pair] or [
+      (params[p.name],) * 2
+    ]:
+      if low <= p.lower + 1e-6 * abs(p.lower) or high >= p.upper * (1 - 1e-6):
+        reasons[p.name] = f'runs to its bound, {p.lower:g} to {p.upper:g}'
+      elif low > 0 and p.lower > 0 and high / low > intervals.WIDEST:
+        reasons.setdefault(p.name, f'interval spans a ratio of {high / low:.1g}')
+    if together and p.name not in reasons:
+      names = ' and '.join(together[0])
+      reasons[p.name] = f'the objective is flat along {names}' + (
+        ' together' if len(together[0]) > 1 else ''
+      )
   return {name: f'not identified by these data: {why}' for name, why in reasons.items()}
 
 
+def _aicc(optimum) -> float:
+  n = len(optimum.problem.scale)
+  k = int(optimum.free.sum()) + (not optimum.problem.loss.counts)
+  if n - k - 1 <= 0:
+    return float('inf')
+  return 2 * k - 2 * intervals.log_likelihood(optimum) + 2 * k * (k + 1) / (n - k - 1)
+
+
+def _provenance(data, options, command):
+  code = hashlib.sha256()
+  for name in ('laws', 'jets', 'starts', 'minimise', 'intervals', 'fit', 'columns'):
+    code.update((Path(__file__).parent / f'{name}.py').read_bytes())
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  return {
+    'data_sha256': data.sha256,
+    'code_sha256': code.hexdigest(),
+    'versions': {'python': platform.python_version(), **versions},
+    'options': options,
+    'command': command,
+  }
+
+
 def _nearest(points, queries):
-  distance = np.linalg.norm(np.log(queries)[:, None] - np.log(points)[None], axis=2)
+  """Of each query the nearest point, in logs of inputs that are above 0, else as they are."""
+  place = lambda x: np.where(points.min(axis=0) > 0, np.log(np.maximum(x, 1e-300)), x)
+  distance = np.linalg.norm(place(queries)[:, None] - place(points)[None], axis=2)
   return distance.argmin(axis=1)
 
 
 def _rmse(predicted, actual, log):
   error = np.log(predicted) - np.log(actual) if log else predicted - actual
   return float(np.sqrt(np.mean(error**2)))
+
+
+if __name__ == '__main__':
+  from analysis import fit_command
+
+  sys.exit(fit_command.main(sys.argv[1:]))

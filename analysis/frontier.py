@@ -10,19 +10,20 @@ The best of many measured points looks better than it is (winner's curse): `best
 on one half of the problems and reports it on the other half.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from analysis import estimators
+from analysis import estimators, planning
 from analysis.errors import BadInput
-from analysis.joint import JointFit, predict_majority
+from analysis.joint import JointFit
+from analysis.regression import linear
 from analysis.tables import Study
 
-SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_updates', 'k']
+SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates', 'k']
 ARM = ['strategy', 'scorer_name', 'k']
 STAGES = ['pretrain', 'sft', 'rl', 'sampling']
 _COSTS = ['pretrain_flops', 'sft_flops', 'rl_flops', 'query_flops']
@@ -40,6 +41,8 @@ class Quality(NamedTuple):
   oracle: np.ndarray  # float64 [R, S, P]
   seeds: tuple = ()  # [S]
   problems: tuple = ()  # [P] ids
+  rl_prefill: float = 0.0  # shares of RL's FLOPs: its rollouts; the rest is training
+  rl_decode: float = 0.0
 
 
 class Measured(NamedTuple):
@@ -49,11 +52,7 @@ class Measured(NamedTuple):
   majority: np.ndarray  # float64 [R, S, P]
   queries: float
   pretraining: str
-
-
-def default_ks(n: int) -> list[int]:
-  """1, 2, 4, … up to n / 4: beyond, subsets of one bank overlap too much."""
-  return [2**i for i in range(20) if 2**i <= max(n // 4, 1)]
+  unit: str = 'FLOP'  # of train, inference and total
 
 
 def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
@@ -64,7 +63,7 @@ def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
   if study.counts.empty:
     raise BadInput(f'study {study.name!r} has no rollout bank; add a sample stage for a frontier')
   counts = study.counts
-  ks = list(ks or default_ks(int(counts['n'].min())))
+  ks = list(ks or estimators.default_ks(int(counts['n'].min())))
   banks = counts.drop_duplicates('bank').set_index('bank')
   problems = sorted(set.intersection(*(set(g) for _, g in counts.groupby('bank')['problem'])))
   if not problems:
@@ -84,10 +83,13 @@ def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
         oracle[len(rows), seeds.index(cell['seed'])] = passes[bank][i]
       about = cells.iloc[0][[*SPLIT[:-1], 'params_non_embedding']].to_dict()
       costs = {c: float(cells[c].mean()) for c in _COSTS if c in cells}
-      query = costs['query_prefill_flops'] + k * costs['sample_decode_flops']
-      rows.append(about | {'k': k, 'seeds': len(cells)} | costs | {'query_flops': query})
+      decode = k * costs['sample_decode_flops']
+      costs |= {'query_decode_flops': decode, 'query_flops': costs['query_prefill_flops'] + decode}
+      rows.append(about | {'k': k, 'seeds': len(cells)} | costs)
   splits = pd.DataFrame(rows).assign(problems=len(problems), strategy='majority', scorer_name='')
-  return Quality(splits, majority, oracle, tuple(seeds), tuple(problems))
+  return Quality(
+    splits, majority, oracle, tuple(seeds), tuple(problems), *_rollout_shares(study.ledger)
+  )
 
 
 def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
@@ -98,12 +100,13 @@ def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
   takes, the scorer's passes counted; what training the scorer took is not.
   """
   by_cell = quality.splits.drop_duplicates(SPLIT[:-1]).set_index(SPLIT[:-1])
-  flops = sum(outcomes[f'{kind}_flops'] for kind in ('prefill', 'decode', 'scorer'))
+  flops = {'query_prefill_flops': outcomes['prefill_flops'] + outcomes['scorer_flops']}
+  flops['query_decode_flops'] = outcomes['decode_flops']
   once = outcomes['kind'].isin(['sample', 'score']) & (outcomes['k'] == 1)  # a vote of 1
-  others = outcomes.assign(flops=flops)[~outcomes['strategy'].isin(['oracle', 'majority']) & ~once]
+  others = outcomes.assign(**flops)[~outcomes['strategy'].isin(['oracle', 'majority']) & ~once]
   rows, values = [], []
   for key, group in others.groupby([*SPLIT[:-1], *ARM], sort=True):
-    cell, arm = key[:4], dict(zip(ARM, key[4:], strict=True))
+    cell, arm = key[:-3], dict(zip(ARM, key[-3:], strict=True))
     table = group.pivot_table(index='seed', columns='problem', values='value')
     table = table.reindex(index=list(quality.seeds), columns=list(quality.problems))
     table = table.to_numpy(copy=True)
@@ -111,9 +114,9 @@ def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
     if cell not in by_cell.index or not there.any():
       continue
     table[~there] = np.nan
-    query = group.groupby('problem')['flops'].mean().reindex(list(quality.problems)).mean()
+    query = group.groupby('problem')[list(flops)].mean().reindex(list(quality.problems)).mean()
     about = by_cell.loc[cell].to_dict() | dict(zip(SPLIT[:-1], cell, strict=True)) | arm
-    rows.append(about | {'seeds': int(there.sum()), 'query_flops': query})
+    rows.append(about | {'seeds': int(there.sum()), 'query_flops': query.sum()} | query.to_dict())
     values.append(table)
   if not rows:
     return quality
@@ -125,45 +128,57 @@ def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
   )
 
 
-def measured(quality: Quality, queries: float, pretraining: str = 'sunk') -> Measured:
-  """Every split with train, inference and total FLOPs, quality and its 95 % band, cheapest first.
+def measured(
+  quality: Quality,
+  queries: float,
+  pretraining: str = 'sunk',
+  rates: planning.Rates | None = None,
+) -> Measured:
+  """Every split with what training, inference and both take, quality and 95 % band, cheapest first.
 
-  The band resamples problems, and seeds too where there are several: it is the spread over other
-  problems (and seeds) of the same kind. BadInput where `pretraining` is not 'sunk' or 'counted'.
+  train, inference, total: in FLOPs, or in the unit of `rates`. The band resamples problems, and
+  seeds too where there are several: it is the spread over other problems (and seeds) of the same
+  kind. hull: the best quality of those no dearer, with the band of the same over the resamples; a
+  maximum over noisy points, so optimistic. BadInput where `pretraining` is not 'sunk' or 'counted'.
   """
-  if pretraining not in ('sunk', 'counted'):
-    raise BadInput(f"pretraining={pretraining!r}: say 'sunk' or 'counted'")
+  _check_pretraining(pretraining)
   table = quality.splits.copy()
   if pretraining == 'sunk':
     table['pretrain_flops'] = 0.0
-  table['train_flops'] = table[['pretrain_flops', 'sft_flops', 'rl_flops']].sum(axis=1)
-  table['inference_flops'] = queries * table['query_flops']
-  table['total_flops'] = table['train_flops'] + table['inference_flops']
-  for stage in STAGES[:-1]:
-    table[f'share_{stage}'] = table[f'{stage}_flops'] / table['total_flops']
-  table['share_sampling'] = table['inference_flops'] / table['total_flops']
+  spent = {x: planning.spend(rates, train=table[f'{x}_flops']) for x in ('pretrain', 'sft')}
+  spent['rl'] = _rl_cost(quality, table['rl_flops'], rates)
+  query = table['query_prefill_flops'], table['query_decode_flops']
+  spent['sampling'] = queries * planning.spend(rates, prefill=query[0], decode=query[1])
+  table['train'] = spent['pretrain'] + spent['sft'] + spent['rl']
+  table['inference'] = spent['sampling']
+  table['total'] = table['train'] + table['inference']
+  for stage in STAGES:
+    table[f'share_{stage}'] = spent[stage] / table['total']
+  order = np.argsort(table['total'].to_numpy(), kind='stable')
+  table = table.iloc[order].reset_index(drop=True)
   _, S, P = quality.majority.shape
-  seed_weights, problem_weights = resamples(S, P, RESAMPLES, seed=0)
-  for name, values in (('quality', quality.majority), ('oracle', quality.oracle)):
+  seed_weights, problem_weights = estimators.resamples(S, P, RESAMPLES, seed=0)
+  for name, values in (('quality', quality.majority[order]), ('oracle', quality.oracle[order])):
     table[name] = np.nanmean(np.nanmean(values, axis=1), axis=1)
-    draws = resampled_means(values, seed_weights, problem_weights)
+    draws = estimators.resampled_means(values, seed_weights, problem_weights)
     table[f'{name}_low'], table[f'{name}_high'] = np.nanquantile(draws, [0.025, 0.975], axis=0)
-  order = np.argsort(table['total_flops'].to_numpy(), kind='stable')
-  return Measured(
-    table.iloc[order].reset_index(drop=True), quality.majority[order], queries, pretraining
-  )
+    if name == 'quality':
+      hulls = np.fmax.accumulate(draws, axis=1)
+      table['hull'] = table['quality'].cummax()
+      table['hull_low'], table['hull_high'] = np.nanquantile(hulls, [0.025, 0.975], axis=0)
+  return Measured(table, quality.majority[order], queries, pretraining, planning.unit(rates))
 
 
 def pareto(table: pd.DataFrame, quality: str = 'quality') -> pd.DataFrame:
   """Rows that no cheaper row equals, cheapest first; a maximum over noisy points: optimistic."""
-  table = table.sort_values(['total_flops', quality], ascending=[True, False])
+  table = table.sort_values(['total', quality], ascending=[True, False])
   best_before = table[quality].cummax().shift(fill_value=-np.inf)
   return table[table[quality] > best_before].reset_index(drop=True)
 
 
 def default_budgets(table: pd.DataFrame, number: int = 3) -> list[float]:
   """Budgets spread evenly in log FLOPs over the measured frontier, rounded up to two figures."""
-  hull = pareto(table)['total_flops']
+  hull = pareto(table)['total']
   spread = np.geomspace(hull.iloc[0], hull.iloc[-1], number + 1)[1:]
   unit = 10 ** (np.floor(np.log10(spread)) - 1)
   return list(np.ceil(spread / unit - 1e-9) * unit)
@@ -191,11 +206,11 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
   rng = np.random.default_rng(seed)
   halves = [rng.permutation(P) < P // 2 for _ in range(folds)]
   halves = np.array([half for one in halves for half in (one, ~one)], float)  # [F, P]
-  seed_weights, problem_weights = resamples(S, P, RESAMPLES, seed=seed + 1)
+  seed_weights, problem_weights = estimators.resamples(S, P, RESAMPLES, seed=seed + 1)
   problem_weights = problem_weights / problem_weights.sum(1, keepdims=True)
   rows = []
   for budget in budgets:
-    affordable = int((table['total_flops'] <= budget * (1 + 1e-9)).sum())
+    affordable = int((table['total'] <= budget * (1 + 1e-9)).sum())
     row = {'budget': float(budget), 'affordable': affordable}
     if affordable:
       best = int(np.argmax(table['quality'].to_numpy()[:affordable]))
@@ -222,83 +237,110 @@ def solving(best: pd.DataFrame) -> pd.DataFrame:
   return best[(best['affordable'] > 0) & best['solves'].eq(True)]
 
 
-def predicted(
+def problem(
   law: JointFit,
   quality: Quality,
   queries: float,
-  budgets: Sequence[float],
   pretraining: str = 'sunk',
+  rates: planning.Rates | None = None,
   stretch: float = STRETCH,
-) -> pd.DataFrame:
-  """The best split of each budget by the law of majority@k, over a grid finer than the study.
+) -> planning.Problem:
+  """What a study's law of majority@k and its ledger say can be bought: for `planning`.
 
-  The grid reaches `stretch` times beyond the measured sizes, tokens, RL compute and k; a split
-  outside of what was measured (RL: outside of the sizes and budgets that had RL) is `extrapolated`.
-  Costs between sizes are interpolated in logs. Two rows a budget: the best split of all, and the
-  best among those not extrapolated (`inside`). low, high: the law's own 95 % interval there.
+  N: parameters without embeddings; D: SFT tokens; C: FLOPs of RL. The search reaches `stretch`
+  times beyond the measured sizes, tokens, RL compute and k, with RL beyond the sizes and tokens
+  that had RL. Costs between sizes are interpolated in logs.
   """
-  grid = _grid(quality.splits, stretch, queries, pretraining)
-  values = (grid[c].to_numpy() for c in ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k'))
-  grid['quality'], grid['low'], grid['high'] = predict_majority(law, *values)
+  splits = quality.splits[quality.splits['sft_tokens'] > 0]
+  splits = splits[splits['strategy'] == 'majority']
+  trained = splits[splits['rl_flops'] > 0]
+  reach = lambda rows, column: (float(rows[column].min()), float(rows[column].max()))
+  names = {'N': 'params_non_embedding', 'D': 'sft_tokens', 'k': 'k'}
+  regions = [planning.Region(**{x: reach(splits, column) for x, column in names.items()})]
+  if len(trained):
+    names['C'] = 'rl_flops'
+    regions.append(planning.Region(**{x: reach(trained, column) for x, column in names.items()}))
+  by_size = splits.assign(per_token=splits['sft_flops'] / splits['sft_tokens'])
+  by_size = by_size.groupby('params_non_embedding').mean(numeric_only=True)
+  sizes = np.log(by_size.index.to_numpy(float))
+  far = np.array([sizes[0] - 20, *sizes, sizes[-1] + 20])  # beyond: the line of the last two sizes
+
+  def in_logs(column):
+    y = np.log(np.maximum(by_size[column].to_numpy(float), 1e-30))
+    slopes = np.diff(y) / np.diff(sizes) if len(sizes) > 1 else np.zeros(1)
+    return np.array([y[0] - 20 * slopes[0], *y, y[-1] + 20 * slopes[-1]])
+
+  columns = ('per_token', 'pretrain_flops', 'query_prefill_flops', 'sample_decode_flops')
+  known = {column: in_logs(column) for column in columns}
+  at = lambda N, column: np.exp(np.interp(np.log(N), far, known[column]))
+
+  def costs(N, C, k):
+    pretrained = at(N, 'pretrain_flops') if pretraining == 'counted' else 0.0
+    once = planning.spend(rates, train=pretrained) + _rl_cost(quality, C, rates)
+    prefill, decode = at(N, 'query_prefill_flops'), k * at(N, 'sample_decode_flops')
+    query = planning.spend(rates, prefill=prefill, decode=decode)
+    return planning.spend(rates, train=at(N, 'per_token')), once, query
+
+  def predict(theta, N, D, C, k):
+    values = dict(zip('NDCk', np.broadcast_arrays(N, D, C, k)))
+    return expit(linear(law.basis, law.basis.mean, theta, values))
+
+  _check_pretraining(pretraining)
+  return planning.Problem(
+    predict=predict,
+    theta=np.concatenate([np.array([[*law.mean.values()]]), law.samples]),
+    costs=costs,
+    regions=tuple(regions),
+    lower_is_better=False,
+    what='majority@k',
+    queries=queries,
+    unit=planning.unit(rates),
+    reach=stretch,
+    open=False,
+  )
+
+
+def predicted(problem: planning.Problem, budgets: Sequence[float]) -> pd.DataFrame:
+  """The law's choice for each budget: two rows a budget, within what was measured (`inside`), and
+  within the whole search, where a choice beyond what was measured is `extrapolated`.
+
+  low, high: the law's 95 % at that split; N_low, N_high, …: the splits that the law's bootstrap
+  samples would choose. A row with affordable = False holds nothing else.
+  """
   rows = []
   for budget in budgets:
     for inside in (True, False):
-      fits = grid[grid['total_flops'] <= budget]
-      fits = fits[~fits['extrapolated']] if inside else fits
-      row = {'budget': float(budget), 'inside': inside, 'affordable': len(fits)}
-      rows.append(row | (fits.loc[fits['quality'].idxmax()].to_dict() if len(fits) else {}))
+      row = {'budget': float(budget), 'inside': inside, 'affordable': False}
+      rows.append(row)
+      if planning.cheapest(problem, inside) > budget:
+        continue
+      choice = planning.for_budget(problem, budget, inside)
+      names = ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k')
+      row |= dict(zip(names, choice.split.values())) | {'affordable': True}
+      row |= {'quality': choice.value, 'total': choice.total}
+      row['low'], row['high'] = choice.value_interval
+      row['extrapolated'] = bool(choice.extrapolated)
+      for name, (low, high) in choice.intervals.items():
+        row |= {f'{name}_low': low, f'{name}_high': high}
   return pd.DataFrame(rows)
 
 
-def _grid(splits, stretch, queries, pretraining):
-  """Splits on a grid, with their costs and whether each is extrapolated."""
-  splits = splits[splits['sft_tokens'] > 0]
-  trained = splits[splits['rl_flops'] > 0]
+def _rl_cost(quality, flops, rates):
+  """What RL's FLOPs come to, by kind as in the RL of the whole study: rollouts are decoded."""
+  prefill, decode = quality.rl_prefill * flops, quality.rl_decode * flops
+  return planning.spend(rates, train=flops - prefill - decode, prefill=prefill, decode=decode)
 
-  def axis(values, points):
-    low, high = values.min(), values.max()
-    beyond = np.geomspace(1, stretch, 3)[1:]
-    inner = np.geomspace(low, high, points) if high > low else np.array([low])
-    return np.concatenate([low / beyond, inner, high * beyond]) if high > low else inner
 
-  sizes, tokens = axis(splits['params_non_embedding'], 7), axis(splits['sft_tokens'], 13)
-  reinforced = axis(trained['rl_flops'], 9) if len(trained) else np.array([])
-  most = splits['k'].max()
-  ks = 2.0 ** np.arange(np.log2(most * stretch) + 1) if most > 1 else [1.0]
-  names = ['params_non_embedding', 'sft_tokens', 'rl_flops', 'k']
-  index = pd.MultiIndex.from_product([sizes, tokens, [0.0, *reinforced], ks], names=names)
-  grid = index.to_frame(index=False)
-  by_size = splits.assign(per_token=splits['sft_flops'] / splits['sft_tokens'])
-  by_size = by_size.groupby('params_non_embedding').mean(numeric_only=True)
+def _check_pretraining(pretraining):
+  if pretraining not in ('sunk', 'counted'):
+    raise BadInput(f"pretraining={pretraining!r}: say 'sunk' or 'counted'")
 
-  def at_size(column):
-    known = np.log(np.maximum(by_size[column].to_numpy(float), 1e-30))
-    x, x_known = np.log(grid['params_non_embedding']), np.log(by_size.index.to_numpy(float))
-    if len(x_known) == 1:
-      return np.full(len(grid), np.exp(known[0]))
-    inner = np.interp(x, x_known, known)
-    low = known[0] + (x - x_known[0]) * (known[1] - known[0]) / (x_known[1] - x_known[0])
-    high = known[-1] + (x - x_known[-1]) * (known[-1] - known[-2]) / (x_known[-1] - x_known[-2])
-    return np.exp(np.where(x < x_known[0], low, np.where(x > x_known[-1], high, inner)))
 
-  grid['sft_flops'] = at_size('per_token') * grid['sft_tokens']
-  query = at_size('query_prefill_flops') + grid['k'] * at_size('sample_decode_flops')
-  grid['inference_flops'] = queries * query
-  grid['total_flops'] = grid['sft_flops'] + grid['rl_flops'] + grid['inference_flops']
-  if pretraining == 'counted':
-    grid['total_flops'] += at_size('pretrain_flops')
-
-  def outside(column, measured):
-    low, high = measured[column].min() * (1 - 1e-9), measured[column].max() * (1 + 1e-9)
-    return (grid[column] < low) | (grid[column] > high)
-
-  grid['extrapolated'] = False
-  for column in ('params_non_embedding', 'sft_tokens', 'k'):
-    grid['extrapolated'] |= outside(column, splits)
-  if len(trained):
-    for column in ('params_non_embedding', 'sft_tokens', 'rl_flops'):
-      grid['extrapolated'] |= (grid['rl_flops'] > 0) & outside(column, trained)
-  return grid
+def _rollout_shares(ledger) -> tuple[float, float]:
+  """The shares of a study's RL FLOPs that are prefill and decode."""
+  spent = ledger[ledger['stage_kind'] == 'rl'].groupby('kind')['model'].sum()
+  whole = spent.sum() or 1.0
+  return float(spent.get('prefill', 0.0) / whole), float(spent.get('decode', 0.0) / whole)
 
 
 def _cross_fit(values, weights, halves):
@@ -325,24 +367,6 @@ def _over_seeds(values, weights):
   total = (there * weights).sum(1)
   with np.errstate(invalid='ignore'):
     return np.einsum('rsp,s->rp', np.nan_to_num(values), weights) / total[:, None]
-
-
-@functools.lru_cache
-def resamples(seeds, problems, number, seed):
-  """Weights of bootstrap resamples: of seeds [B, S] (all 1 for one seed), of problems [B, P]."""
-  rng = np.random.default_rng(seed)
-  problem_weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=number)
-  seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=number)
-  return seed_weights.astype(float), problem_weights.astype(float)
-
-
-def resampled_means(values, seed_weights, problem_weights):
-  """[R, S, P] -> the resampled means [B, R]."""
-  there = ~np.isnan(values[:, :, 0])
-  by_seed = np.nan_to_num(values) @ problem_weights.T / problem_weights.sum(1)  # [R, S, B]
-  with np.errstate(invalid='ignore'):
-    mean = np.einsum('rsb,bs->br', by_seed, seed_weights)
-    return mean / np.einsum('rs,bs->br', there.astype(float), seed_weights)
 
 
 def _passes(counts, ks, problems):
@@ -373,3 +397,11 @@ def _majorities(votes, ks, problems):
       out[:, where[problem]] = memo[key]
     result[bank] = out
   return result
+
+
+if __name__ == '__main__':
+  import sys
+
+  from analysis.frontier_command import main
+
+  sys.exit(main())

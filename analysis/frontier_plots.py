@@ -1,8 +1,12 @@
 """The figures of compute: the frontier, the best splits, the ledger. `plots` has the others."""
 
-import numpy as np
+from collections.abc import Sequence
 
-from analysis import findings, frontier, readings, style
+import numpy as np
+from matplotlib import ticker
+
+from analysis import findings, frontier, planning, readings, style
+from analysis.errors import BadInput
 from analysis.frontier import Measured
 from analysis.interpret import Reading
 from analysis.style import ACCENT, INK, MUTED, Drawing, flops, human, stage_name
@@ -11,22 +15,36 @@ LAW = '#0072b2'
 
 
 @style.styled
-def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing | None:
-  """Quality against total FLOPs: measured points, deployable frontier, oracle bound, the law."""
+def frontier_figure(
+  reading: Reading,
+  queries: float | None = None,
+  budgets: Sequence[float] | None = None,
+  pretraining: str = 'sunk',
+  rates: planning.Rates | None = None,
+) -> Drawing | None:
+  """Quality against what it costs in all: measured points, their hull, oracle bound, the law.
+
+  budgets: of the choices drawn; three spread over the frontier where none are given.
+  """
   if reading.quality is None:
     return None
   queries = queries or frontier.default_queries(reading.quality)
-  measured = frontier.measured(reading.deployable, queries, 'sunk')
-  table = measured.table
-  budgets = frontier.default_budgets(table)
+  measured = frontier.measured(reading.deployable, queries, pretraining, rates)
+  table, unit = measured.table, measured.unit
+  budgets = budgets or frontier.default_budgets(table)
   best = frontier.best_at(measured, budgets)
+  if not best['affordable'].any():
+    least = style.amount(table['total'].min(), unit)
+    raise BadInput(f'a budget buys none of the measured splits; the cheapest costs {least}')
   votes_alone = (table['strategy'] == 'majority').all()
   what = 'majority@k' if votes_alone else 'deployable strategies'
+  top = max(table['oracle'].max(), table['hull_high'].max(), np.nan_to_num(best['quality']).max())
+  top = float(np.clip(1.15 * top, 0.02, 1.0))
   figure, axes = style.new(width=7.4, height=4.4)
   colours = style.ramp(sorted(table['params_non_embedding'].unique()))
   for size, rows in table.groupby('params_non_embedding'):
     axes.plot(
-      rows['total_flops'],
+      rows['total'],
       rows['quality'],
       'o',
       ms=3.5,
@@ -35,28 +53,26 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
       mew=0,
       label=f'{what} of {rows["model"].iloc[0]}',
     )
-  oracle = frontier.pareto(table, 'oracle')
   axes.step(
-    oracle['total_flops'],
-    oracle['oracle'],
+    table['total'],
+    table['oracle'].cummax(),
     where='post',
     color=MUTED,
     lw=1.2,
     ls='--',
     label='oracle pass@k: the upper bound',
   )
-  hull = frontier.pareto(table)
   axes.step(
-    hull['total_flops'],
-    hull['quality'],
+    table['total'],
+    table['hull'],
     where='post',
     color=INK,
-    label=f'{what}: best measured (optimistic)',
+    label=f'{what}: best measured (optimistic), 95 %',
   )
   axes.fill_between(
-    hull['total_flops'],
-    hull['quality_low'],
-    hull['quality_high'],
+    table['total'],
+    table['hull_low'],
+    table['hull_high'],
     step='post',
     color=INK,
     alpha=0.10,
@@ -66,15 +82,15 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
   if not votes_alone:
     caption.append('What training a scorer took is not in the totals; its passes are.')
   if reading.majority is not None:
-    span = np.geomspace(table['total_flops'].min(), table['total_flops'].max(), 60)
-    line = frontier.predicted(reading.majority, reading.quality, queries, span)
-    line = line[line['inside'].astype(bool) & (line['affordable'] > 0)]
+    problem = frontier.problem(reading.majority, reading.quality, queries, pretraining, rates)
+    span = np.geomspace(table['total'].min(), table['total'].max(), 60)
+    line = planning.curve(problem, span, inside=True)
     label = 'the law of majority@k, within the measured ranges'
-    axes.plot(line['budget'], line['quality'], color=LAW, label=label)
-    axes.fill_between(line['budget'], line['low'], line['high'], color=LAW, alpha=0.13, lw=0)
-    law_best = frontier.predicted(reading.majority, reading.quality, queries, budgets)
-    caption += findings.law_split(law_best)
-    _law_choices(axes, law_best)
+    axes.plot(span, line['value'], color=LAW, label=label)
+    axes.fill_between(span, line['low'], line['high'], color=LAW, alpha=0.13, lw=0)
+    law_best = frontier.predicted(problem, budgets)
+    caption += findings.law_split(law_best, unit)
+    _law_choices(axes, law_best, top)
   bars = np.maximum([best['quality'] - best['low'], best['high'] - best['quality']], 0)
   axes.errorbar(
     best['budget'],
@@ -88,10 +104,10 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
     zorder=4,
     label='chosen on half of the problems, scored on the rest',
   )
-  middle = np.sqrt(table['total_flops'].min() * table['total_flops'].max())
+  middle = np.sqrt(table['total'].min() * table['total'].max())
   chosen = frontier.solving(best)
   for i, (_, row) in enumerate(chosen.iterrows()):
-    height = 1.06 + 0.075 * (len(chosen) - 1 - i)  # a line of text each, so none overlap
+    height = top * (1.06 + 0.075 * (len(chosen) - 1 - i))  # a line of text each, so none overlap
     axes.plot([row['budget']] * 2, [row['quality'], height], color=ACCENT, lw=0.7, ls=':')
     axes.text(
       row['budget'],
@@ -103,26 +119,31 @@ def frontier_figure(reading: Reading, queries: float | None = None) -> Drawing |
       color=ACCENT,
       bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8},
     )
-  style.log_axis(axes.xaxis, table['total_flops'].min(), table['total_flops'].max(), 'FLOP')
-  style.percent_axis(axes.yaxis)
-  axes.set_ylim(0, 1.08 + 0.075 * max(len(chosen), 1))
-  axes.set_yticks(np.linspace(0, 1, 6))
-  axes.set_xlabel(f'total FLOPs: SFT + RL + {human(queries)} queries (pretraining sunk)')
+  shown = 'FLOP' if unit == 'FLOP' else ''
+  style.log_axis(axes.xaxis, table['total'].min(), table['total'].max(), shown)
+  style.percent_axis(axes.yaxis, 0 if top > 0.1 else 1)
+  axes.set_ylim(0, top * (1.08 + 0.075 * max(len(chosen), 1)))
+  axes.set_yticks([y for y in ticker.MaxNLocator(5).tick_values(0, top) if y <= top])
+  spent = 'pretraining + SFT + RL' if pretraining == 'counted' else 'SFT + RL'
+  said = '' if pretraining == 'counted' else ' (pretraining sunk)'
+  axes.set_xlabel(f'total {unit}: {spent} + {human(queries)} queries{said}')
   axes.set_ylabel('quality on held-out problems')
   axes.set_title(f'n = {int(table["problems"].iloc[0])} problems; {len(table)} measured splits')
   figure.legend(loc='outside upper left', ncols=2)
   title = 'The frontier: quality against total compute'
-  return Drawing('frontier', title, figure, ' '.join(caption))
+  return Drawing('frontier', title, figure, '\n'.join(caption))
 
 
-def _law_choices(axes, law_best):
+def _law_choices(axes, law_best, top):
   """What the law would choose for each budget: a ring where that is extrapolated, else a dot."""
-  free = law_best[~law_best['inside'].astype(bool) & (law_best['affordable'] > 0)]
+  free = law_best[~law_best['inside'] & law_best['affordable']]
   for extrapolated, rows in free.groupby(free['extrapolated'].astype(bool)):
     axes.errorbar(
       rows['budget'],
       rows['quality'],
-      np.maximum([rows['quality'] - rows['low'], rows['high'] - rows['quality']], 0),
+      np.maximum(
+        [rows['quality'] - rows['low'], rows['high'].clip(upper=top) - rows['quality']], 0
+      ),
       ls='none',
       marker='o',
       ms=6,
@@ -151,7 +172,7 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
   handles, labels = panels[1].get_legend_handles_labels()
   figure.legend(handles, labels, loc='outside lower center', ncols=4)
   title = f'The best split of three budgets, {human(queries)} queries'
-  return Drawing('splits', title, figure, ' '.join(said))
+  return Drawing('splits', title, figure, '\n'.join(said))
 
 
 def _split_bars(axes, measured: Measured, best):
@@ -214,5 +235,5 @@ def ledger_figure(reading: Reading) -> Drawing | None:
   axes.xaxis.set_major_formatter(lambda value, _: flops(value) if value else '0')
   axes.grid(axis='y', visible=False)
   figure.legend(loc='outside upper left', ncols=4)
-  caption = ' '.join(findings.ledger(reading))
+  caption = '\n'.join(findings.ledger(reading))
   return Drawing('ledger', 'The ledger: FLOPs by stage and kind', figure, caption)

@@ -10,7 +10,7 @@ from analysis.errors import BadInput
 from analysis.fit import Fit, fit
 from analysis.frontier import Quality
 from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout, heldout_majority
-from analysis.readings import PARENT
+from analysis.readings import RUN
 from analysis.tables import CELL, Study
 
 
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
   loss_fit: Fit | None  # L(N, D), or L(D) for one size; fitted without the held-out rows
   coverage: pd.DataFrame  # one row a bank: the coverage laws, fitted on small k, tested on the rest
   changes: pd.DataFrame  # readings.rl_changes
-  rl_fits: dict  # PARENT -> the sigmoid, or the log-linear law where that is not identified
+  rl_fits: dict  # readings.RUN -> the sigmoid, or the log-linear law where that is not identified
   joint: JointFit | None  # the beta-binomial law over all cells
   majority: JointFit | None  # the law of majority@k over all cells
   heldout: Heldout | None  # the joint law's error on the corner of the study
@@ -128,7 +128,7 @@ def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:
   """
   fits, failed = {}, []
   once = changes[changes['k'] == 1]
-  for key, points in once.groupby(PARENT):
+  for key, points in once.groupby(RUN):
     points = points.sort_values('rl_flops')
     held = (points['rl_flops'] == points['rl_flops'].max()).to_numpy()
     try:
@@ -150,7 +150,8 @@ def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:
 def coverage_fits(study: Study, quality: Quality) -> pd.DataFrame:
   """The two coverage laws for each bank, fitted without the largest k, which they then predict.
 
-  beta-binomial: maximum likelihood on (c, n), no k in it. Power law of -log pass@k (2407.21787):
+  beta-binomial: maximum likelihood on (c, n), no k in it, with its profile-likelihood
+  interval. Power law of -log pass@k (2407.21787):
   least squares of log(-log pass@k) on log k over k <= K/4; a, b with b's 95 % interval over
   resampled problems. `measured` is pass@K, K the largest k; `naive` is pass at K/4.
   """
@@ -167,17 +168,21 @@ def coverage_fits(study: Study, quality: Quality) -> pd.DataFrame:
       row['beta_predicted'] = float(
         estimators.coverage_from_beta(row['alpha'], row['beta'], ks[-1])
       )
-      row |= _power_coverage(passes, ks)
+      edge = estimators.coverage_from_beta(*estimators.beta_binomial_region(c, n), ks[-1])
+      row['beta_low'], row['beta_high'] = float(edge.min()), float(edge.max())
+      row |= power_coverage(passes, ks)
     rows.append(row)
   table = pd.DataFrame(rows)
   return table.sort_values(['params_non_embedding', *CELL], ignore_index=True)
 
 
-def _power_coverage(passes, ks):
+def power_coverage(passes, ks) -> dict:
+  """a, b of -log pass@k = a k^-b by least squares of the logs on k <= K/4, b's 95 % interval over
+  resampled problems, and what they predict of the largest k. passes: [K, P]."""
   small = [i for i, k in enumerate(ks) if 4 * k <= ks[-1]]
   if len(small) < 2:
     return {}
-  weights = frontier.resamples(1, passes.shape[1], 200, seed=0)[1] / passes.shape[1]
+  weights = estimators.resamples(1, passes.shape[1], 200, seed=0)[1] / passes.shape[1]
   curves = np.concatenate([passes.mean(1)[None], weights @ passes.T])[:, small]
   with np.errstate(divide='ignore', invalid='ignore'):
     y = np.log(-np.log(np.clip(curves, 1e-12, 1 - 1e-12)))

@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from analysis import estimators, findings, frontier, hosted, readings, style
+from analysis import estimators, findings, hosted, readings, style
 from analysis.fit import predict, predict_interval
 from analysis.frontier_plots import frontier_figure, ledger_figure, split_figure
 from analysis.interpret import Reading
 from analysis.joint import predict_pass_at_k
 from analysis.laws import coverage
-from analysis.readings import PARENT
+from analysis.readings import RUN
+from analysis.residual_plots import residuals_figure
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
 from analysis.test_time_plots import compute_optimal_figure, strategies_figure
 
@@ -23,7 +24,8 @@ def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]
     return [hosted.figure(reading.study)]
   drawings = [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
   drawings += [strategies_figure(reading), compute_optimal_figure(reading), rl_figure(reading)]
-  drawings += [joint_figure(reading), frontier_figure(reading, queries)]
+  drawings += [joint_figure(reading), residuals_figure(reading)]
+  drawings += [frontier_figure(reading, queries)]
   drawings += [split_figure(reading, queries), ledger_figure(reading)]
   return [drawing for drawing in drawings if drawing is not None]
 
@@ -120,7 +122,7 @@ def loss_figure(reading: Reading) -> Drawing | None:
   axes.set_ylabel('held-out loss, nats per response token')
   axes.set_title(f'n = {int(losses["problems"].iloc[0])} held-out problems; labels: model size')
   return Drawing(
-    'loss', 'Held-out loss against SFT tokens', figure, ' '.join(findings.loss(reading))
+    'loss', 'Held-out loss against SFT tokens', figure, '\n'.join(findings.loss(reading))
   )
 
 
@@ -153,7 +155,7 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
     if not after.empty:
       cell, label = after.iloc[-1], 'the largest SFT, then RL'
       handles[label] = _coverage_curve(axes, cell, counts[cell['bank']], ACCENT)
-    style.log_axis(axes.xaxis, 1, K, ticks=style.few(frontier.default_ks(4 * K)), base=2)
+    style.log_axis(axes.xaxis, 1, K, ticks=style.few(estimators.default_ks(4 * K)), base=2)
     style.percent_axis(axes.yaxis)
     axes.set_title(f'{cells["model"].iloc[0]}')
     axes.set_xlabel('k samples')
@@ -171,12 +173,12 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
   figure.legend(
     handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4)
   )
-  caption = ' '.join(findings.coverage(reading))
+  caption = '\n'.join(findings.coverage(reading))
   return Drawing('coverage', 'Coverage: pass@k against k', figure, caption)
 
 
 def _coverage_curve(axes, cell, counts, colour):
-  ks = np.array(frontier.default_ks(int(cell['n'])))
+  ks = np.array(estimators.default_ks(int(cell['n'])))
   ks = ks[ks <= cell['K']]
   passes = np.array([estimators.pass_at_k(counts['n'], counts['c'], k) for k in ks])
   low, high = estimators.bootstrap_problems(passes.T)
@@ -198,9 +200,8 @@ def rl_figure(reading: Reading) -> Drawing | None:
   changes = reading.changes
   if changes.empty:
     return None
-  many = changes['pretrain_tokens'].nunique() > 1
   keys = list(
-    changes.sort_values(['params_non_embedding', *PARENT[1:]]).groupby(PARENT, sort=False).groups
+    changes.sort_values(['params_non_embedding', *RUN[1:]]).groupby(RUN, sort=False).groups
   )
   colours, K = style.ramp(keys), changes['k'].max()
   figure, (left, right) = style.new(
@@ -208,13 +209,13 @@ def rl_figure(reading: Reading) -> Drawing | None:
   )
   once = changes[changes['k'] == 1]
   edge = once['rl_flops'].min() / 1.8
-  for key, points in once.groupby(PARENT):
+  for key, points in once.groupby(RUN):
     points, colour = points.sort_values('rl_flops'), colours[key]
     x, y = points['rl_flops'], points['value']
     bars = [y - points['value_low'], points['value_high'] - y]
     left.errorbar(x, y, bars, ls='none', color=colour, **SOLID, zorder=3)
     left.plot([edge, x.max()], [points['parent'].iloc[0]] * 2, color=colour, lw=0.8, ls=(0, (4, 3)))
-    vote = changes[(changes['k'] == K) & (changes[PARENT] == list(key)).all(axis=1)]
+    vote = changes[(changes['k'] == K) & (changes[RUN] == list(key)).all(axis=1)]
     vote = vote.sort_values('rl_flops')
     left.plot(
       vote['rl_flops'], vote['value'], 's:', color=colour, mfc='none', ms=4.5, mew=1.1, lw=0.8
@@ -232,7 +233,7 @@ def rl_figure(reading: Reading) -> Drawing | None:
   last = readings.last_changes(once)
   rows = np.arange(len(last))[::-1]
   for row, (_, point) in zip(rows, last.iterrows()):
-    colour = colours[tuple(point[PARENT])]
+    colour = colours[tuple(point[RUN])]
     right.plot([point['change_low'], point['change_high']], [row, row], color=colour, lw=2.2)
     right.plot(point['change'], row, color=colour, ms=7, **SOLID)
     right.annotate(
@@ -245,7 +246,7 @@ def rl_figure(reading: Reading) -> Drawing | None:
     )
   right.axvline(0, color=INK, lw=0.9)
   names = [
-    f'{readings.group_name(p, many)}, SFT {human(p["sft_tokens"])}\n{int(p["rl_updates"])} updates'
+    f'{readings.run_name(p, changes)}, SFT {human(p["sft_tokens"])}\n{int(p["rl_updates"])} updates'
     for _, p in last.iterrows()
   ]
   right.set_yticks(rows, names, fontsize=8)
@@ -255,7 +256,7 @@ def rl_figure(reading: Reading) -> Drawing | None:
   right.grid(axis='y', visible=False)
   right.set_title('change of pass@1 over the SFT parent')
   right.set_xlabel(f'points, 95 %, paired over n = {int(last["problems"].iloc[0])} problems')
-  return Drawing('rl', 'Reinforcement learning', figure, ' '.join(findings.rl(reading)))
+  return Drawing('rl', 'Reinforcement learning', figure, '\n'.join(findings.rl(reading)))
 
 
 @style.styled
@@ -320,5 +321,5 @@ def joint_figure(reading: Reading) -> Drawing | None:
   right.margins(x=0.15)
   right.set_xlabel('mean absolute error of pass@k, points')
   right.set_title('error on the held-out corner')
-  caption = ' '.join(findings.joint(reading))
+  caption = '\n'.join(findings.joint(reading))
   return Drawing('joint', 'The joint law, held out', figure, caption)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import frontier
+from analysis import estimators
 from analysis.frontier import Quality
 from analysis.tables import Study
 
 NO_CHANGE = 'no change beyond noise'
 PARENT = ['model', 'pretrain_tokens', 'sft_tokens']
+RUN = [*PARENT, 'rl_algorithm']  # of RL: several may go on from one parent
 
 
 def verdict(low: float, high: float, up: str, down: str) -> str:
@@ -80,8 +81,8 @@ def loss_changes(loss: pd.DataFrame, along: str) -> pd.DataFrame:
 def rl_changes(quality: Quality, ks: Sequence[int] | None = None) -> pd.DataFrame:
   """Every RL point beside the SFT checkpoint it started from, on the same problems.
 
-  One row a (PARENT, rl_updates, k): value and parent (majority@k; k = 1 is pass@1) with their
-  bands, change with its 95 % interval, paired by problem. Also `oracle_change`: of pass@k.
+  One row a (RUN, rl_updates, k): value and parent (majority@k; k = 1 is pass@1) with their bands,
+  change with its 95 % interval, paired by problem. Also `oracle_change`: of pass@k.
   """
   splits = quality.splits.reset_index(drop=True)
   rows = []
@@ -92,7 +93,8 @@ def rl_changes(quality: Quality, ks: Sequence[int] | None = None) -> pd.DataFram
       continue
     start = base.index[0]
     for i, split in after.iterrows():
-      row = split[[*PARENT, 'params_non_embedding', 'rl_updates', 'rl_flops', 'k']].to_dict()
+      about = ['params_non_embedding', 'rl_algorithm', 'rl_updates', 'rl_flops', 'k']
+      row = split[[*PARENT, *about]].to_dict()
       row |= {'problems': quality.majority.shape[2], 'seeds': int(split['seeds'])}
       for name, values in (
         ('value', quality.majority[i]),
@@ -107,18 +109,19 @@ def rl_changes(quality: Quality, ks: Sequence[int] | None = None) -> pd.DataFram
 
 
 def last_changes(changes: pd.DataFrame) -> pd.DataFrame:
-  """The rows of `rl_changes` at each parent's last update, smallest model first."""
+  """The rows of `rl_changes` at the last update of each run, smallest model first."""
   if changes.empty:
     return changes
-  last = changes.sort_values('rl_updates').drop_duplicates([*PARENT, 'k'], keep='last')
-  return last.sort_values(['params_non_embedding', *PARENT[1:], 'k'], ignore_index=True)
+  run = [*RUN, 'k']
+  last = changes.sort_values('rl_updates').drop_duplicates(run, keep='last')
+  return last.sort_values(['params_non_embedding', *run[1:]], ignore_index=True)
 
 
 def band(values: np.ndarray) -> tuple[float, float]:
   """95 % interval of the mean of [S, P]: problems resampled, and seeds where there are several."""
   values = values[~np.isnan(values).any(axis=1)]
-  weights = frontier.resamples(*values.shape, number=1000, seed=0)
-  draws = frontier.resampled_means(values[None], *weights)[:, 0]
+  weights = estimators.resamples(*values.shape, number=1000, seed=0)
+  draws = estimators.resampled_means(values[None], *weights)[:, 0]
   low, high = np.nanquantile(draws, [0.025, 0.975])
   return float(low), float(high)
 
@@ -133,6 +136,12 @@ def in_order(kinds) -> list[str]:
   """Kinds of stages in the order in which a study has them; those of test time last."""
   first = ['pretrain', 'sft', 'rl', 'sample', 'rollouts', 'preference', 'score', 'search']
   return [k for k in first if k in set(kinds)] + sorted(set(kinds) - set(first))
+
+
+def run_name(row, changes: pd.DataFrame) -> str:
+  """'150k' and, where `changes` has runs of several algorithms, ', dapo'."""
+  name = group_name(row, changes['pretrain_tokens'].nunique() > 1)
+  return f'{name}, {row["rl_algorithm"]}' if changes['rl_algorithm'].nunique() > 1 else name
 
 
 def group_name(row, many_pretraining: bool = False) -> str:

@@ -94,17 +94,33 @@ def make_basis(values, mean_terms, dispersion_terms):
   return everything._replace(mean=independent(mean_terms), dispersion=independent(dispersion_terms))
 
 
-def design(basis, terms, values):
-  """Regressors [..., terms] at arrays of N, D, C (and k) of one shape."""
+def _standard(basis, values):
+  """The logs of N, D, C (and k) standardised, and '1'."""
   standard = {}
   for x, v in _logs(values, basis.c_0).items():
     offset = v - basis.centre.get(x, 0)
     if basis.scale.get(x) == 0 and np.abs(offset).max() > 1e-6:
       raise BadInput(f'{COLUMNS.get(x, x)} did not vary among the fitted cells: no law in it')
     standard[x] = offset / (basis.scale.get(x) or 1)
-  standard['1'] = np.ones_like(standard['N'])
+  return standard | {'1': np.ones_like(standard['N'])}
+
+
+def design(basis, terms, values):
+  """Regressors [..., terms] at arrays of N, D, C (and k) of one shape."""
+  standard = _standard(basis, values)
   columns = [np.prod([standard[x] for x in term.split('*')], axis=0) for term in terms]
   return np.stack(columns, axis=-1) if columns else np.zeros((*standard['1'].shape, 0))
+
+
+def linear(basis, terms, theta, values):
+  """Each row of coefficients [R, terms] times the regressors of its own values [R, G]: [R, G]."""
+  standard, total = _standard(basis, values), 0.0
+  for j, term in enumerate(terms):
+    product = theta[:, j, None]
+    for x in term.split('*'):
+      product = product * standard[x] if x != '1' else product
+    total = total + product
+  return total
 
 
 def tails(which, cells, c, n, weights):

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import findings, hosted, plots, tables
+from analysis import findings, frontier, hosted, plan_words, planning, plots, tables
 from analysis.errors import BadInput
 from analysis.interpret import Reading, interpret
 from analysis.joint import TERMS_RULE
-from analysis.style import flops, human, percent
+from analysis.style import flops, human, percent, text
 
 DEFINITIONS = {
   'cell': 'one checkpoint that was measured: a seed, a model size, SFT tokens and RL updates.',
@@ -55,6 +55,11 @@ SCORERS = (
   'the same problem, which is what re-ranking needs. Calibration error: how far the share of right '
   'responses is from the score, on average over bins. ±: 95 %, over problems.'
 )
+PLAN = (
+  'N: parameters; D: SFT tokens; C: FLOPs of RL; k: samples a query. Brackets: 95 %, of N, D, C '
+  'and k over the splits that bootstrap samples of the law would choose, of majority@k over what '
+  'they predict of the split shown; neither holds an error of the form of the law.'
+)
 CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -62,6 +67,7 @@ body { margin: 0; background: #fff; color: #1f2933;
   font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
 main { max-width: 900px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
+h2, h3, figure { scroll-margin-top: 12px; }
 h2 { font-size: 1.2rem; margin: 42px 0 10px; padding-top: 14px; border-top: 1px solid #d9dee4; }
 h3 { font-size: 1rem; margin: 26px 0 6px; }
 p, li { max-width: 74ch; }
@@ -69,15 +75,21 @@ p, li { max-width: 74ch; }
 ol.findings { padding-left: 1.3em; } ol.findings li { margin: 0 0 10px; }
 figure { margin: 12px 0 34px; }
 .wide { overflow-x: auto; -webkit-overflow-scrolling: touch; }
-figure img { display: block; width: 100%; min-width: 560px; height: auto; }
-figcaption { font-size: .93rem; max-width: 74ch; margin-top: 6px; }
+.wide + .wide { margin-top: 16px; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { font-size: .93rem; max-width: 74ch; margin-top: 6px; white-space: pre-line; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #e7ebef;
+th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid #e7ebef;
   vertical-align: top; white-space: nowrap; }
-th { font-weight: 600; color: #52606d; }
+th { font-weight: 600; color: #52606d; white-space: normal; vertical-align: bottom; }
 pre { font-size: .8rem; line-height: 1.45; background: #f5f7f9; padding: 12px 14px;
   overflow-x: auto; border-radius: 6px; }
 dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; max-width: 74ch; }
+nav { font-size: .85rem; line-height: 1.35; margin: 18px 0; columns: 2; }
+nav a { display: block; padding: 3px 0; color: #52606d; text-decoration: none; }
+nav a:hover { color: #0072b2; } nav a.figure { color: #6b7785; padding-left: 1em; }
+@media (min-width: 1240px) { nav { position: fixed; top: 30px; width: 200px; columns: 1; margin: 0;
+  left: calc(50% - 660px); max-height: 92vh; overflow-y: auto; } }
 @media (max-width: 600px) { main { padding: 18px 14px 40px; } h1 { font-size: 1.4rem; } }
 """
 
@@ -112,32 +124,37 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
   whole = f'{ended} of {total} stages have ended'
   whole += '.' if ended == total else ': an interrupted study, reported as far as it went.'
   seeds = ', '.join(str(s) for s in sorted(study.records['seed'].unique()))
-  body = [
-    f'<h1>Post-training scaling: {html.escape(study.name)}</h1>',
-    f'<p class="quiet">Seed {seeds}. {whole}</p>',
-    '<h2>Main findings</h2>',
-    _list(said) if said else '<p>No finding yet: the study has measured too little.</p>',
-  ]
+  drawings = plots.all_figures(reading, queries)
+  body = [_list(said) if said else '<p>No finding yet: the study has measured too little.</p>']
   if reading.missing:
     body.append('<p class="quiet">Laws that need more data:</p>')
     body.append(_list(reading.missing, 'ul', 'quiet'))
-  body.append('<h2>Figures</h2>')
-  body += [drawing._repr_html_() for drawing in plots.all_figures(reading, queries)]
+  sections = {'Main findings': body}
+  sections['Figures'] = [drawing._repr_html_() for drawing in drawings]
   if hosted.is_hosted(study):
-    body += ['<h2>Strategies</h2>', _table(hosted.table(study))]
+    sections['Strategies'] = [_table(hosted.table(study))]
   else:
-    body += ['<h2>Laws</h2>', *_laws(reading)]
+    sections['Laws'] = _laws(reading)
+    if reading.majority is not None:
+      sections['Frontier by the law'] = _frontier(reading, queries)
   if not reading.scorers.empty:
-    body += ['<h2>Scorers</h2>', f'<p class="quiet">{SCORERS}</p>', _table(_scorers(reading))]
-  body += ['<h2>Stages</h2>', f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']
+    sections['Scorers'] = [f'<p class="quiet">{SCORERS}</p>', _table(_scorers(reading))]
+  sections['Stages'] = [f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']
   if hosted.is_hosted(study):
-    total = pd.DataFrame(hosted.account(study).items(), columns=['', 'total'])
-    body += ['<h2>Account</h2>', _table(total.assign(total=[f'{v:,.6g}' for v in total['total']]))]
+    account = pd.DataFrame(hosted.account(study).items(), columns=['', 'total'])
+    account = account.assign(total=[f'{v:,.6g}' for v in account['total']])
+    sections['Account'] = [_table(account)]
   else:
-    body += ['<h2>Ledger</h2>', _table(_ledger_table(study))]
-  body += ['<h2>Environment</h2>', _table(_environment(study), header=False)]
+    sections['Ledger'] = [_table(_ledger_table(study))]
+  sections['Environment'] = [_table(_environment(study), header=False)]
+  sections['Commands'] = [f'<div class="wide"><pre>{html.escape(_commands(study))}</pre></div>']
   terms = ''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in DEFINITIONS.items())
-  body += ['<h2>Definitions</h2>', f'<dl>{terms}</dl>']
+  sections['Definitions'] = [f'<dl>{terms}</dl>']
+  head = f'<h1>Post-training scaling: {html.escape(study.name)}</h1>'
+  head += f'<p class="quiet">Seed {seeds}. {whole}</p>'
+  body = [head, _index(sections, drawings)]
+  for title, parts in sections.items():
+    body += [f'<h2 id="{_anchor(title)}">{title}</h2>', *parts]
   page = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -145,6 +162,32 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
     f'<body><main>{"".join(body)}</main></body></html>\n'
   )
   return page, said
+
+
+def _anchor(title):
+  return title.lower().replace(' ', '-')
+
+
+def _index(sections, drawings) -> str:
+  """Links to the sections and figures: beside a wide page, above a narrow one."""
+  lines = []
+  for title in sections:
+    lines.append(f'<a href="#{_anchor(title)}">{title}</a>')
+    if title == 'Figures':
+      lines += [f'<a class="figure" href="#{d.name}">{text(d.title)}</a>' for d in drawings]
+  return f'<nav>{"".join(lines)}</nav>'
+
+
+def _commands(study) -> str:
+  """What makes the study, its report, its frontier and its tables."""
+  folder = study.plan.get('workdir') or study.workdir
+  return '\n'.join(
+    [
+      str(study.plan.get('command', '')),
+      f'python -m analysis.report {folder} --study={study.name}',
+      f'python -m analysis.frontier {folder} --study={study.name} --out=frontier.png',
+    ]
+  )
 
 
 def tree(study: tables.Study) -> str:
@@ -219,10 +262,52 @@ def _laws(reading: Reading) -> list[str]:
         'of the logit': [f'{corner.logit_error[m]:.2f}' for m in corner.error],
       }
     )
-    text = html.escape(f'{corner.rule}. Terms that entered: {", ".join(corner.terms)}.')
+    if corner.loglik_per_sample:
+      nats = corner.loglik_per_sample
+      rows['nats a held-out sample'] = [f'{nats[m]:.3f}' if m in nats else '' for m in corner.error]
+    about = html.escape(f'{corner.rule}. Terms that entered: {", ".join(corner.terms)}.')
     title = f'<h3>Joint law of {name}, held out</h3>'
-    parts += [title, f'<p class="quiet">{text}</p>', _table(rows)]
+    parts += [title, f'<p class="quiet">{about}</p>', _table(rows)]
+    parts.append(_table(_by_k(corner)))
   return parts or ['<p>No law could be fitted to these data.</p>']
+
+
+def _by_k(corner):
+  """The errors of each law on the held-out cells by k, in points."""
+  table = corner.table
+  rows = []
+  for k, part in table.groupby('k'):
+    row = {'k': f'{k:.0f}', 'measured': percent(part['measured'].mean())}
+    for m in corner.error:
+      row[findings.METHODS[m]] = f'{100 * (part[m] - part["measured"]).abs().mean():.1f}'
+    inside = (part['low'] <= part['measured']) & (part['measured'] <= part['high'])
+    rows.append(row | {"in the law's 95 %": f'{inside.sum()} of {len(part)}'})
+  return pd.DataFrame(rows)
+
+
+def _frontier(reading: Reading, queries) -> list[str]:
+  """The law's choice for each budget, within what was measured and beyond; its exchange rates."""
+  queries = queries or frontier.default_queries(reading.quality)
+  budgets = frontier.default_budgets(frontier.measured(reading.deployable, queries).table)
+  problem = frontier.problem(reading.majority, reading.quality, queries)
+  parts, at = [], None
+  for inside in (True, False):
+    where = f'up to {problem.reach:g} times beyond what was measured'
+    where = 'within the measured ranges' if inside else where
+    budgets = [b for b in budgets if b >= planning.cheapest(problem, inside)]
+    choices = [planning.for_budget(problem, budget, inside) for budget in budgets]
+    if not choices:
+      continue
+    at = at or choices[len(choices) // 2].split
+    table = plan_words.split_table(problem, [flops(b) for b in budgets], choices)
+    parts += [f'<h3>The best split by the law of majority@k, {where}</h3>', _table(table)]
+  parts.append(f'<p class="quiet">{PLAN} {human(queries)} queries, pretraining sunk.</p>')
+  rates = plan_words.exchanges(problem, at) if at else []
+  if rates:
+    split = ', '.join(f'{x} = {human(v)}' for x, v in at.items() if v)
+    parts.append(f'<h3>Exchange rates at {split}</h3>')
+    parts.append(_list([plan_words.exchange_words(rate) for rate in rates], 'ul'))
+  return parts
 
 
 def _error_words(law, unit):
@@ -259,6 +344,11 @@ def _coverage_table(coverage):
   for column, title in shown:
     if column in coverage:
       out[title] = ['' if np.isnan(v) else percent(v) for v in coverage[column]]
+    if column == 'beta_predicted' and column in coverage:
+      bounds = zip(coverage['beta_low'], coverage['beta_high'])
+      out['95 %'] = [
+        '' if np.isnan(x) else f'{percent(x, 0)} to {percent(y, 0)}' for x, y in bounds
+      ]
   return out
 
 
@@ -311,7 +401,7 @@ def _environment(study):
 
 
 def _table(frame, header=True) -> str:
-  cell = lambda tag, value: f'<{tag}>{html.escape(str(value))}</{tag}>'
+  cell = lambda tag, value: f'<{tag}>{text(value)}</{tag}>'
   head = '<tr>' + ''.join(cell('th', c) for c in frame.columns) + '</tr>' if header else ''
   rows = [''.join(cell('td', v) for v in row) for row in frame.itertuples(index=False)]
   body = ''.join(f'<tr>{row}</tr>' for row in rows)
@@ -319,20 +409,24 @@ def _table(frame, header=True) -> str:
 
 
 def _list(lines, tag='ol', kind='findings') -> str:
-  items = ''.join(f'<li>{html.escape(line)}</li>' for line in lines)
+  items = ''.join(f'<li>{text(line)}</li>' for line in lines)
   return f'<{tag} class="{kind}">{items}</{tag}>'
 
 
 def main(argv=None) -> int:
-  parser = argparse.ArgumentParser(prog='python -m analysis.report', description=__doc__)
-  parser.add_argument('workdir')
+  parser = argparse.ArgumentParser(
+    prog='python -m analysis.report',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('workdir', help='where the study ran: its --workdir')
   parser.add_argument('--study', help='its name; the newest of the workdir if left out')
-  parser.add_argument('--queries', type=float, help='queries the frontier counts')
+  parser.add_argument('--queries', type=float, help='served, that the frontier counts')
   parser.add_argument('--figures', help='a folder for each figure as a PNG file')
   args = parser.parse_args(argv)
   try:
     path, said = write(args.workdir, args.study, args.queries, args.figures)
-  except BadInput as error:
+  except (BadInput, OSError) as error:
     print(error, file=sys.stderr)
     return 2
   for line in said:

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from typing import NamedTuple
 
 import matplotlib
@@ -69,6 +70,12 @@ STYLE = {
 }
 
 
+def text(words) -> str:
+  """Words for a page: escaped, and a number kept on one line with its unit."""
+  words = re.sub(r'(?<=[\d.]) (?=(%|points|[kMGTPEZY]?FLOP)(?!\w))', '\u00a0', str(words))
+  return html.escape(words)
+
+
 styled = matplotlib.rc_context(STYLE)  # a decorator: the function draws in this style
 
 
@@ -85,11 +92,12 @@ class Drawing(NamedTuple):
     image = io.BytesIO()
     self.figure.savefig(image, format='png', dpi=170, metadata={'Software': None})
     data = base64.b64encode(image.getvalue()).decode()
-    title = html.escape(self.title)
+    title, width = html.escape(self.title), self.figure.get_figwidth()
     return (
       f'<figure id="{self.name}"><h3>{title}</h3><div class="wide">'
-      f'<img alt="{title}" style="max-width: 900px" src="data:image/png;base64,{data}"></div>'
-      f'<figcaption>{html.escape(self.caption)}</figcaption></figure>'
+      f'<img alt="{title}" style="max-width: 900px; min-width: {75 * width:.0f}px" '
+      f'src="data:image/png;base64,{data}"></div>'
+      f'<figcaption style="white-space: pre-line">{text(self.caption)}</figcaption></figure>'
     )
 
 
@@ -114,6 +122,13 @@ def human(value: float, unit: str = '', digits: int = 2) -> str:
 def flops(value: float) -> str:
   """3.2e12 -> '3.2 TFLOP'."""
   return human(value, 'FLOP')
+
+
+def amount(value: float, unit: str) -> str:
+  """A cost in the unit of a plan: '3.2 TFLOP', '45 device-s', '12 device-h', '$1.5M'."""
+  if unit == 'device-s':
+    return f'{human(value / 3600)} device-h' if value >= 3600 else f'{human(value)} device-s'
+  return f'${human(value)}' if unit == '$' else human(value, unit)
 
 
 def stage_name(stage: str) -> str:
@@ -166,8 +181,8 @@ def few(values, most: int = 7) -> list:
   return values[:: -(-len(values) // most)]
 
 
-def percent_axis(axis) -> None:
-  axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0, symbol=' %'))
+def percent_axis(axis, decimals: int = 0) -> None:
+  axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=decimals, symbol=' %'))
 
 
 def ramp(items) -> dict:

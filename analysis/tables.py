@@ -14,9 +14,9 @@ import pandas as pd
 from analysis.errors import BadInput
 
 FORMAT = 1
-CELL = ['seed', 'model', 'pretrain_tokens', 'sft_tokens', 'rl_updates']
+CELL = ['seed', 'model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates']
 ABOUT = [  # columns that describe a cell; `counts` carries those that the records have
-  *('params', 'params_non_embedding', 'sft_unique_tokens', 'rl_algorithm', 'rl_samples', 'trunk'),
+  *('params', 'params_non_embedding', 'sft_unique_tokens', 'rl_samples', 'trunk'),
   *('temperature', 'pretrain_flops', 'sft_flops', 'rl_flops', 'executed_flops'),
   *('query_prefill_flops', 'sample_decode_flops'),
 ]

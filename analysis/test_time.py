@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import frontier, strategies, tables
+from analysis import estimators, strategies, tables
 from analysis.errors import BadInput
 
-CELL = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_updates']
+CELL = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates']
 ARM = ['strategy', 'scorer_name', 'k']
 BINS = 5
 BASELINES = {
@@ -88,8 +88,8 @@ def quality(outcomes: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     S, P = values.shape
     row = dict(zip([*CELL, *ARM], key, strict=True)) | {'problems': P, 'seeds': S}
     row['value'] = float(values.to_numpy().mean())
-    weights = frontier.resamples(S, P, 1000, seed=0)
-    draws = frontier.resampled_means(values.to_numpy()[None], *weights)[:, 0]
+    weights = estimators.resamples(S, P, 1000, seed=0)
+    draws = estimators.resampled_means(values.to_numpy()[None], *weights)[:, 0]
     row['low'], row['high'] = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     costs = group[[*strategies.COSTS, 'params_non_embedding']].mean().to_dict()
     flops = sum(costs[f'{kind}_flops'] for kind in strategies.KINDS)
@@ -136,7 +136,7 @@ def arms(
   P, n = bank.correct.shape
   if n < 2:
     raise BadInput('a bank of 1 sample has no half to estimate difficulty from; draw more')
-  ks = list(ks or frontier.default_ks(n // 2))
+  ks = list(ks or estimators.default_ks(n // 2))
   rng = np.random.default_rng([seed, n])
   halves = []
   for _ in range(halvings):

@@ -189,19 +189,24 @@ def table(rows: list[dict]) -> str:
   for row in rows:
     share = f'{100 * row["covered"]:.1f} % ({100 * row["low"]:.1f} to {100 * row["high"]:.1f})'
     share = f'**{share}**' if row['high'] < LEVEL else share
-    cells = [row[x] for x in ('law', 'data', 'quantity', 'interval')]
+    data = f'{row["data"]}; {row["sets"]:,} sets'
+    cells = [row['law'], data, row['quantity'], row['interval']]
     lines.append(f'| {" | ".join(cells)} | {share} | {row["median_width"]:.3g} |')
   return '\n'.join(lines)
+
+
+def _key(row):
+  return row['law'], row['quantity']
 
 
 def page(rows: list[dict]) -> str:
   """coverage.md: the table, and in words which intervals fall short and which do not."""
   short = [row for row in rows if row['high'] < LEVEL]
-  fine = {(row['law'], row['quantity'], row['interval']) for row in rows if row not in short}
+  fine = {(*_key(row), row['interval']) for row in rows if row not in short}
   said = []
   for row in short:
-    other = (row['law'], row['quantity'], 'profile')
-    mend = 'the profile interval does not' if other in fine else 'no other one here does better'
+    kinds = [kind for kind in ('profile', 'percentile') if (*_key(row), kind) in fine]
+    mend = f'the {kinds[0]} interval does not fall short' if kinds else 'none here does better'
     said.append(
       f'- {row["law"]}, {row["quantity"]}: the {row["interval"]} interval holds the truth in '
       f'{100 * row["covered"]:.1f} %; {mend}.'
@@ -210,8 +215,8 @@ def page(rows: list[dict]) -> str:
   return (
     '# How often 95 % intervals hold the truth\n\n'
     '`python -m benchmarks.coverage --out=docs/results/coverage.json`: sets of data made up from a '
-    f'known law ({min(r["sets"] for r in rows)} or more of each), fitted as a user would; in '
-    'brackets the interval of the share itself. Bold: short of 95 % beyond that.\n\n'
+    'known law, fitted as a user would; in brackets the interval of the share itself. Bold: short '
+    'of 95 % beyond that.\n\n'
     f'{table(rows)}\n\n{words if said else "None falls short of 95 % beyond the noise."}\n'
   )
 

@@ -14,7 +14,7 @@ import types
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.train_workers import peak_memory
+from benchmarks.train_workers import peak_memory, tunix_model
 
 
 def prompts(work) -> np.ndarray:
@@ -215,14 +215,58 @@ def jax_loop(work):
   return run
 
 
-TOOLS = {'postscale': postscale, 'trl': trl, 'jax-loop': jax_loop}
-
-
 def tunix(work):
-  raise harness.Skip('no worker for its GRPO learner is written yet')
+  import jax
+  import optax
+  from jax.sharding import Mesh
+  from tunix.rl import rl_cluster
+  from tunix.rl.grpo import grpo_learner
+  from tunix.rl.rollout import base_rollout
+
+  from benchmarks.sample_workers import Numbers
+
+  P, S, R = (work[k] for k in ('prompts', 'prompt_tokens', 'response_tokens'))
+  never = work['model']['vocab_size'] + 1
+  mesh = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ('fsdp', 'tp'))
+  cluster = rl_cluster.RLCluster(
+    actor=tunix_model(work['model']),
+    tokenizer=Numbers(never),
+    cluster_config=rl_cluster.ClusterConfig(
+      role_to_mesh={role: mesh for role in rl_cluster.Role},
+      training_config=rl_cluster.RLTrainingConfig(
+        actor_optimizer=optax.adamw(1e-5, 0.9, 0.95, weight_decay=0.1),
+        eval_every_n_steps=10**9,
+        max_steps=10**9,
+        mini_batch_size=P,
+        train_micro_batch_size=P,
+      ),
+      rollout_config=base_rollout.RolloutConfig(
+        max_tokens_to_generate=R,
+        max_prompt_length=S,
+        kv_cache_size=S + R + 1,
+        temperature=1.0,
+        top_p=1.0,
+        eos_tokens=[never],
+      ),
+    ),
+  )
+  learner = grpo_learner.GRPOLearner(
+    cluster,
+    grpo_learner.GRPOConfig(num_generations=work['group'], num_iterations=1, beta=0.0, epsilon=0.2),
+    reward_fns=lambda prompts, completions, **_: [reward(text.split()) for text in completions],
+  )
+  texts = [' '.join(map(str, row)) for row in prompts(work)[:, 1:]]  # it puts bos_id in front
+
+  def run(updates):
+    began = time.perf_counter()
+    batches = [texts[i * P % len(texts) :][:P] for i in range(updates)]
+    learner.train([{'prompts': np.array(batch)} for batch in batches])
+    return time.perf_counter() - began
+
+  return run
 
 
-TOOLS['tunix'] = tunix
+TOOLS = {'postscale': postscale, 'trl': trl, 'tunix': tunix, 'jax-loop': jax_loop}
 
 
 def serve(tool: str, work: dict) -> None:

@@ -184,18 +184,23 @@ def hf_dynamic(work):
   return _hf(work, 'dynamic')
 
 
+class Numbers:
+  """A tokenizer for Tunix: a text is numbers, and `never`, which is none of them, ends one."""
+
+  def __init__(self, never: int):
+    self.eos_id = lambda: never
+
+  encode = staticmethod(lambda text, **_: list(map(int, text.split())))
+  decode = staticmethod(lambda ids, **_: ' '.join(map(str, ids)))
+  bos_id = staticmethod(lambda: 1)
+  pad_id = staticmethod(lambda: 0)
+
+
 def tunix(work):
   from tunix.generate import sampler as tunix_sampler
 
   m = work['model']
   never = m['vocab_size'] + 1
-
-  class Tokenizer:  # a text is numbers
-    encode = staticmethod(lambda text, **_: list(map(int, text.split())))
-    decode = staticmethod(lambda ids, **_: ' '.join(map(str, ids)))
-    bos_id = staticmethod(lambda: 1)
-    eos_id = staticmethod(lambda: never)
-    pad_id = staticmethod(lambda: 0)
 
   S, most = work['prompt_tokens'], int(lengths(work).max())
   cache = tunix_sampler.CacheConfig(
@@ -204,7 +209,7 @@ def tunix(work):
     num_kv_heads=m['n_kv_heads'],
     head_dim=m['head_dim'],
   )
-  sampler = tunix_sampler.Sampler(tunix_model(m), Tokenizer(), cache)
+  sampler = tunix_sampler.Sampler(tunix_model(m), Numbers(never), cache)
   rows = np.repeat(prompts(work)[:, 1:], work['samples'], axis=0)  # it puts bos_id in front
   texts = [' '.join(map(str, row)) for row in rows]
 

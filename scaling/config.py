@@ -449,7 +449,8 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
   if c.pretrain.tokens:
     batches.append(('config.pretrain.rows', c.pretrain.rows))
   for _, one in rl_runs(c):
-    batches.append(('config.rl.prompts / minibatches', one.rl.prompts // one.rl.minibatches))
+    rows = one.rl.prompts * one.rl.group // one.rl.minibatches
+    batches.append(('config.rl.prompts x group / minibatches', rows))
   if c.scorers.objectives:
     batches.append(('config.scorers.rows', c.scorers.rows))
   if c.dpo.feedback:

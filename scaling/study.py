@@ -32,7 +32,7 @@ from scaling.errors import BadInput
 from scaling.launch import local
 from scaling.model import presets, transformer
 from scaling.model.transformer import Mechanics
-from scaling.stages import hosted, origin, search
+from scaling.stages import hosted, origin, rl, search
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
@@ -329,6 +329,9 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
   for name, rows in configs.batches_of(c):
     sharding.check_rows(mesh, rows // c.mechanics.microbatches, f'{name} / mechanics.microbatches')
   sharding.check_tokens(mesh, c.data.row_tokens, 'config.data.row_tokens')
+  for stage in tree:
+    if stage.kind == 'rl':
+      rl.check(stage.recipe, stages.mechanics(Mechanics(**c.mechanics), stage.recipe, mesh), mesh)
   for recipe in {s.recipe['preset']: s.recipe for s in tree}.values():
     train_step.layout(stages.model(recipe), stages.optimizer(recipe), mesh)
     stages.mechanics(Mechanics(**c.mechanics), recipe, mesh)

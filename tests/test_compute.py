@@ -151,6 +151,18 @@ def test_score_executes_what_xla_is_given(cfg):
 
 
 @configs
+def test_a_pass_over_groups_executes_what_xla_is_given(cfg):
+  P, G, S, R = 3, 2, 7, 5
+  ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  batch = {'prompts': ints(P, S), 'prompt_segments': ints(P, S), 'tokens': ints(P, G, R)}
+  score = train_step.make_score.__wrapped__(cfg, sharding.make_mesh(), unrolled(cfg))
+  lowered = score.lower(abstract_params(cfg), batch, 1.0)
+  passed = compute.groups_passed(np.full(P, S), np.full((P, G), R), S, R, True)
+  executed = compute.score_pass(cfg, *passed)['executed']
+  assert executed['reference'] == dot_flops(lowered)
+
+
+@configs
 def test_sampler_executes_what_xla_is_given(cfg, monkeypatch):
   monkeypatch.setattr(attention, 'multiplies', lambda mesh: False)  # what is no dot is not seen
   P, n, S, T = 3, 2, 7, 5

@@ -30,6 +30,7 @@ from scaling import (
   train_step,
 )
 from scaling.data import batches
+from scaling.errors import BadInput
 from scaling.rewards import feedback, teacher
 from scaling.rollouts import Rollouts
 from scaling.stages import audit, teachers
@@ -110,8 +111,8 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
   how = stages.mechanics(setting.how, recipe, mesh)
   cfg, opt = stages.model(recipe), stages.optimizer(recipe)
   folder, data = stages.load_data(setting.workdir, recipe)
-  P, G, M = recipe['prompts'], recipe['group'], recipe['minibatches']
-  sharding.check_rows(mesh, P // M, 'config.rl.prompts / minibatches')
+  P, G = recipe['prompts'], recipe['group']
+  check(recipe, how, mesh)
   shape = sample_step.SampleShape(P, G, G, sampling.prompt_width(data), recipe['response_tokens'])
   loss, options, _ = loss_of(recipe)
   train = train_step.make_train_step(cfg, loss, options, opt, mesh, how)
@@ -172,6 +173,18 @@ def shares(how, mesh) -> bool:
   """Whether a prompt goes once through the learner for all its responses: where attention is plain.
   The fused kernels take whole rows."""
   return how.attention == 'plain' and mesh.shape['sequence'] == 1
+
+
+def check(recipe: dict, how, mesh) -> None:
+  """BadInput where the prompts of a minibatch do not split over the mesh and the microbatches."""
+  if not shares(how, mesh):
+    return  # whole rows do, which config.batches_of has
+  part, name = recipe['prompts'] // recipe['minibatches'], 'config.rl.prompts / minibatches'
+  if part % how.microbatches:
+    raise BadInput(
+      f'{name} is {part}: config.mechanics.microbatches ({how.microbatches}) must divide it'
+    )
+  sharding.check_rows(mesh, part // how.microbatches, f'{name} / mechanics.microbatches')
 
 
 def draw(tools: Tools, params: dict, update: int, side: Side, key) -> tuple[Rollouts, Side, dict]:

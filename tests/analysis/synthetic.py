@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import frontier, strategies, tables
+from analysis import estimators, strategies, tables
 
 SIZES = {'25k': 25_000, '75k': 75_000, '150k': 150_000}
 KINDS = ('forward', 'backward', 'prefill', 'decode', 'reference', 'reward_model', 'verifier')
@@ -266,7 +266,7 @@ def add_strategies(workdir, name='synthetic', skill=1.2) -> Path:
       tables.stage_bank(workdir, stage['id']),
       pd.read_parquet(folder / 'records.parquet'),
     )
-    ks = frontier.default_ks(stage['recipe']['n'])
+    ks = estimators.default_ks(stage['recipe']['n'])
     outcomes = strategies.bank_outcomes(rows, ks, stage['id'])
     outcomes.to_parquet(folder / 'outcomes.parquet')
     ids = {kind: f'{kind}-{number:010x}' for kind in ('preference', 'score', 'search')}

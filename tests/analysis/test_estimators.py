@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate, optimize, special, stats
 
 from analysis import estimators as est
 
@@ -263,3 +263,43 @@ def test_coverage_from_beta_is_the_integral_over_problems():
     assert est.coverage_from_beta(0.6, 3.0, k) == pytest.approx(
       integrate.quad(integrand, 0, 1)[0], abs=1e-7
     )
+
+
+@pytest.mark.parametrize('p', [0.02, 0.3, 0.9])
+def test_the_variance_of_pass_at_k_is_unbiased(p):
+  """Over all counts that n samples of chance p may give, weighted by their probability."""
+  n, ks = 12, [1, 2, 5]
+  c = np.arange(n + 1)
+  weights = stats.binom.pmf(c, n, p)
+  values = est.pass_at_k(n, c, ks)
+  variance = weights @ values**2 - (weights @ values) ** 2
+  found = weights @ est.pass_at_k_variance(n, c, ks)
+  np.testing.assert_allclose(found, variance, rtol=1e-7)
+  with pytest.raises(ValueError, match='must lie in'):
+    est.pass_at_k_variance(n, c, 7)
+
+
+def test_the_likelihood_region_is_the_profile_likelihood():
+  """Its extremes are where a profile over one parameter, maximised over the other by scipy, has
+  fallen by half the chi-squared quantile."""
+  rng = np.random.default_rng(3)
+  n, c = 32, rng.binomial(32, rng.beta(0.4, 1.6, 64))
+  a, b = est.beta_binomial_region(c, n)
+  best = est.beta_binomial_logpmf(c, n, *est.fit_beta_binomial(c, n)).sum()
+  below = stats.chi2.ppf(0.95, 1) / 2
+  np.testing.assert_allclose(
+    [best - est.beta_binomial_logpmf(c, n, *edge).sum() for edge in zip(a, b)], below, rtol=1e-4
+  )
+  to_ab = lambda logit, size: (special.expit(logit) * size, special.expit(-logit) * size)
+
+  def fallen(logit):
+    """Of the profile of the logit-mean, below its maximum."""
+    loss = lambda x: -est.beta_binomial_logpmf(c, n, *to_ab(logit, np.exp(x))).sum()
+    return best + optimize.minimize_scalar(loss, bounds=(-4, 6), method='bounded').fun - below
+
+  logits = np.log(a / b)
+  centre = np.log(np.divide(*est.fit_beta_binomial(c, n)))
+  low = optimize.brentq(fallen, centre - 3, centre)
+  high = optimize.brentq(fallen, centre, centre + 3)
+  assert logits.min() == pytest.approx(low, abs=0.005)
+  assert logits.max() == pytest.approx(high, abs=0.005)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from analysis import frontier, tables
+from analysis import frontier, planning, tables
 from analysis.errors import BadInput
 from analysis.frontier import Measured, Quality
 from analysis.joint import fit_majority, predict_majority
@@ -32,10 +32,10 @@ def test_totals_are_training_plus_queries(study, quality):
   cell = cell[cell['sft_tokens'] == row['sft_tokens']].iloc[0]
   query = cell['query_prefill_flops'] + cell['query_decode_flops']
   train = cell['pretrain_flops'] + cell['sft_flops'] + cell['rl_flops']
-  assert row['total_flops'] == pytest.approx(train + 1e4 * query)
+  assert row['total'] == pytest.approx(train + 1e4 * query)
   sunk = frontier.measured(quality, queries=1e4, pretraining='sunk').table
   same = sunk[(sunk[frontier.SPLIT] == row[frontier.SPLIT]).all(axis=1)].iloc[0]
-  assert same['total_flops'] == pytest.approx(row['total_flops'] - cell['pretrain_flops'])
+  assert same['total'] == pytest.approx(row['total'] - cell['pretrain_flops'])
   shares = table[[f'share_{stage}' for stage in frontier.STAGES]].sum(axis=1)
   np.testing.assert_allclose(shares, 1)
 
@@ -55,25 +55,25 @@ def test_one_vote_is_pass_at_1_and_the_oracle_bounds_the_vote(study, quality):
 
 def test_pareto_against_brute_force():
   rng = np.random.default_rng(0)
-  table = pd.DataFrame({'total_flops': rng.integers(1, 30, 60), 'quality': rng.random(60)})
+  table = pd.DataFrame({'total': rng.integers(1, 30, 60), 'quality': rng.random(60)})
   kept = frontier.pareto(table)
-  beaten = lambda a, b: b['total_flops'] <= a['total_flops'] and b['quality'] > a['quality']
+  beaten = lambda a, b: b['total'] <= a['total'] and b['quality'] > a['quality']
   rows = [row for _, row in table.iterrows()]
   expected = [row['quality'] for row in rows if not any(beaten(row, other) for other in rows)]
   assert sorted(expected) == pytest.approx(list(kept['quality']))
-  assert kept['total_flops'].is_monotonic_increasing
+  assert kept['total'].is_monotonic_increasing
 
 
 def test_best_at_takes_the_best_affordable(quality):
   measured = frontier.measured(quality, 1e4)
   table = measured.table
-  budgets = [table['total_flops'].min() * 0.5, *frontier.default_budgets(table)]
+  budgets = [table['total'].min() * 0.5, *frontier.default_budgets(table)]
   best = frontier.best_at(measured, budgets)
   assert best['affordable'].iloc[0] == 0 and np.isnan(best['quality'].iloc[0])
   for _, row in best.iloc[1:].iterrows():
-    fits = table[table['total_flops'] <= row['budget']]
+    fits = table[table['total'] <= row['budget']]
     assert row['in_sample'] == pytest.approx(fits['quality'].max())
-    assert row['total_flops'] <= row['budget']
+    assert row['total'] <= row['budget']
     assert row['low'] <= row['quality'] <= row['high']
 
 
@@ -83,7 +83,7 @@ def test_cross_fit_undoes_the_winners_curse():
   naive, crossed = [], []
   for _ in range(20):
     values = rng.binomial(1, 0.5, (60, 1, 40)).astype(float)
-    table = pd.DataFrame({'total_flops': np.ones(60), 'quality': values.mean((1, 2))})
+    table = pd.DataFrame({'total': np.ones(60), 'quality': values.mean((1, 2))})
     row = frontier.best_at(Measured(table, values, 1.0, 'sunk'), [1.0]).iloc[0]
     naive.append(row['in_sample'])
     crossed.append(row['quality'])
@@ -93,8 +93,9 @@ def test_cross_fit_undoes_the_winners_curse():
 
 def test_seeds_widen_the_band():
   """Two seeds that differ by more than their problems do: the band covers both."""
-  splits = pd.DataFrame({'k': [1], 'query_flops': [1.0], 'seeds': [2], 'problems': [50]})
-  for column in ('pretrain_flops', 'sft_flops', 'rl_flops'):
+  splits = pd.DataFrame({'k': [1], 'seeds': [2], 'problems': [50]})
+  costs = 'pretrain_flops', 'sft_flops', 'rl_flops', 'query_prefill_flops', 'query_decode_flops'
+  for column in costs:
     splits[column] = 1.0
   values = np.stack([np.full((1, 50), 0.2), np.full((1, 50), 0.6)], axis=1)
   row = frontier.measured(Quality(splits, values, values), 1.0).table.iloc[0]
@@ -107,11 +108,11 @@ def test_predicted_stays_within_budget_and_marks_extrapolation(quality):
 
   law = fit_majority(majority_rows(quality), bootstrap=10)
   table = frontier.measured(quality, 1e4).table
-  budgets = [table['total_flops'].median(), 100 * table['total_flops'].max()]
-  best = frontier.predicted(law, quality, 1e4, budgets)
+  budgets = [table['total'].median(), 100 * table['total'].max()]
+  best = frontier.predicted(frontier.problem(law, quality, 1e4), budgets)
   inside = best[best['inside']]
   assert not inside['extrapolated'].any()
-  assert (best['total_flops'] <= best['budget']).all()
+  assert (best['total'] <= best['budget'] * (1 + 1e-9)).all()
   for column in ('params_non_embedding', 'sft_tokens', 'k'):
     assert (inside[column] <= quality.splits[column].max() * 1.001).all()
   free = best[~best['inside']].iloc[-1]
@@ -126,8 +127,8 @@ def test_the_law_is_searched_within_the_stretch_alone(quality):
 
   law = fit_majority(majority_rows(quality), bootstrap=0)
   budgets = np.geomspace(1e8, 1e20, 9)
-  best = frontier.predicted(law, quality, 1e4, budgets)
-  best = best[best['affordable'] > 0]
+  best = frontier.predicted(frontier.problem(law, quality, 1e4), budgets)
+  best = best[best['affordable']]
   for column in ('params_non_embedding', 'sft_tokens', 'k'):
     low, high = quality.splits[column].min(), quality.splits[column].max()
     assert best[column].between(low / 2.001, high * 2.001).all(), column
@@ -145,17 +146,45 @@ def test_no_split_is_the_best_where_none_solves_anything(quality):
   assert frontier.solving(frontier.best_at(some, [1.0])).empty
 
 
-def test_measured_costs_are_met_by_the_grid(quality):
-  """At a measured size the grid's costs are those of the study."""
-  grid = frontier._grid(quality.splits, 4.0, 1e4, 'sunk')
-  top = quality.splits
-  top = top[(top['model'] == '150k') & (top['sft_tokens'] == 1.6e6) & (top['rl_updates'] == 0)]
-  near = grid[np.isclose(grid['params_non_embedding'], 150_000) & (grid['rl_flops'] == 0)]
-  near = near[np.isclose(near['sft_tokens'], 1.6e6)]
-  for _, row in top.iterrows():
-    found = near[near['k'] == row['k']].iloc[0]
-    expected = row['sft_flops'] + 1e4 * row['query_flops']
-    assert found['total_flops'] == pytest.approx(expected, rel=0.02)
+def test_measured_costs_are_met_by_the_problem(quality):
+  """At a measured size, tokens and k the law's problem costs what the study did, in FLOPs and in
+  seconds."""
+  from analysis.interpret import majority_rows
+
+  law = fit_majority(majority_rows(quality), bootstrap=0)
+  rates = planning.Rates(train=4e12, prefill=3e12, decode=1e11)
+  for pretraining in ('sunk', 'counted'):
+    for given in (None, rates):
+      table = frontier.measured(quality, 1e4, pretraining, given).table
+      problem = frontier.problem(law, quality, 1e4, pretraining, given)
+      for _, row in table[table['sft_tokens'] == 1.6e6].iterrows():
+        token, once, query = problem.costs(row['params_non_embedding'], row['rl_flops'], row['k'])
+        total = token * row['sft_tokens'] + once + 1e4 * query
+        assert total == pytest.approx(row['total'], rel=0.02)
+
+
+def test_seconds_weigh_decoding(study, quality):
+  """With a rate for each kind the total is the sum of seconds; RL's rollouts count as decoding."""
+  rates = planning.Rates(train=2.0, prefill=1.0, decode=0.1, price=7200.0)
+  flops, money = (frontier.measured(quality, 10.0, 'counted', r).table for r in (None, rates))
+  keys = frontier.SPLIT
+  both = flops.merge(money, on=keys, suffixes=('', '_money'))
+  row = both[(both['rl_updates'] > 0) & (both['k'] == 4)].iloc[0]
+  spent = study.ledger[study.ledger['stage_kind'] == 'rl'].groupby('kind')['model'].sum()
+  spent = spent / spent.sum()
+  rest = 1 - spent['prefill'] - spent['decode']
+  rl = row['rl_flops'] * (rest / 2 + spent['prefill'] + spent['decode'] / 0.1)
+  query = row['query_prefill_flops'] + row['query_decode_flops'] / 0.1
+  seconds = (row['pretrain_flops'] + row['sft_flops']) / 2 + rl + 10 * query
+  assert row['total_money'] == pytest.approx(2 * seconds)
+  assert frontier.measured(quality, 1.0, 'sunk', rates).unit == '$'
+
+
+def test_the_hull_and_its_band(quality):
+  table = frontier.measured(quality, 1e4).table
+  np.testing.assert_allclose(table['hull'], np.maximum.accumulate(table['quality']))
+  assert (np.diff(table['hull_low']) >= 0).all() and (np.diff(table['hull_high']) >= 0).all()
+  assert (table['hull_high'] >= table['quality_high'] - 1e-12).all()
 
 
 def test_bad_input(study, quality):

@@ -11,12 +11,22 @@ import pandas as pd
 import pytest
 import synthetic
 
-from analysis import findings, frontier, frontier_plots, plots, readings, report, style, tables
+from analysis import (
+  findings,
+  frontier,
+  frontier_plots,
+  plots,
+  readings,
+  report,
+  residual_plots,
+  style,
+  tables,
+)
 from analysis.interpret import interpret
 
 ROOT = Path(__file__).parents[2]
 SMALL = synthetic.Truth(problems=40, samples=16, updates=(10, 40, 160))
-FIGURES = {'curves', 'loss', 'coverage', 'rl', 'joint', 'frontier', 'splits', 'ledger'}
+FIGURES = {'curves', 'loss', 'coverage', 'rl', 'joint', 'residuals', 'frontier', 'splits', 'ledger'}
 
 
 @pytest.fixture(scope='module')
@@ -39,13 +49,16 @@ def test_page_is_whole_and_needs_no_network(page, workdir):
   text, said = page
   assert set(re.findall(r'<figure id="(\w+)"', text)) == FIGURES
   assert set(re.findall(r'src="(data:image/png;base64,)', text)) == {'data:image/png;base64,'}
-  assert not re.search(r'(src|href)="(?!data:)|https?://|<script|@import', text)
+  assert not re.search(r'(src|href)="(?!data:|#)|https?://|<script|@import', text)
   assert 'width=device-width' in text
   assert said and all(line.replace('<', '&lt;').split(':')[0] in text for line in said[:2])
   stages = json.loads((workdir / 'studies/synthetic.json').read_text())['stages']
   assert all(stage['id'] in text for stage in stages)
   assert 'python run.py --config=experiments/synthetic.py' in text and '0123456789abcdef' in text
   assert not list(workdir.glob('*.tmp'))
+  anchors = set(re.findall(r'href="#([\w-]+)"', text))
+  assert anchors == set(re.findall(r'<(?:h2|figure) id="([\w-]+)"', text)) > FIGURES
+  assert 'python -m analysis.frontier' in text and 'Exchange rates at' in text
 
 
 def test_planted_truth_is_found(reading):
@@ -98,7 +111,7 @@ def test_a_law_worse_than_its_baseline_is_called_worse(reading):
 @pytest.mark.parametrize(
   'truth, options, figures, missing',
   [
-    (SMALL, {'banks': False}, {'curves', 'loss', 'ledger'}, 'no rollout bank'),
+    (SMALL, {'banks': False}, {'curves', 'loss', 'residuals', 'ledger'}, 'no rollout bank'),
     (SMALL, {'rl': False}, FIGURES - {'rl'}, 'RL laws'),
     (
       SMALL._replace(sizes=('75k',), budgets=(4e5,)),
@@ -109,7 +122,7 @@ def test_a_law_worse_than_its_baseline_is_called_worse(reading):
     (
       SMALL._replace(sizes=('25k',), budgets=(1e5,), problems=3, samples=2),
       {},
-      FIGURES - {'joint', 'rl'},
+      FIGURES - {'joint', 'rl', 'residuals'},
       'joint law',
     ),
   ],
@@ -250,7 +263,7 @@ def test_the_joint_findings_say_what_came_out(reading, page):
 
 def test_a_split_that_stays_the_best_is_said_once(reading):
   measured = frontier.measured(reading.quality, 1e4)
-  top = measured.table['total_flops'].max()
+  top = measured.table['total'].max()
   lines = findings.best_split(measured, frontier.best_at(measured, [top, 10 * top]))
   assert len(lines) == 1 and f'still the best of {style.flops(10 * top)}' in lines[0]
   assert ' SFT, ' in lines[0] and ' RL, ' in lines[0]
@@ -317,8 +330,20 @@ def test_captions_are_the_findings(reading):
   drawn = {d.name: d.caption for d in plots.all_figures(reading)}
   measured = frontier.measured(reading.quality, frontier.default_queries(reading.quality))
   best = frontier.best_at(measured, frontier.default_budgets(measured.table))
-  assert drawn['loss'] == ' '.join(findings.loss(reading))
+  assert drawn['loss'] == '\n'.join(findings.loss(reading))
   assert all(line in drawn['frontier'] for line in findings.best_split(measured, best))
+
+
+def test_residuals_are_the_fits_own_errors(reading):
+  _, _, points = residual_plots._loss_residuals(reading)
+  held = points.loc[points['held_out'], 'residual']
+  assert np.sqrt(np.mean(held**2)) == pytest.approx(100 * reading.loss_fit.holdout_error)
+  _, _, points = residual_plots._rl_residuals(reading)
+  assert len(points) == sum(law.rows + law.held for law in reading.rl_fits.values())
+  caption = residual_plots.residuals_figure(reading).caption
+  assert (
+    'loss, %: ' in caption and 'RL, points of pass@1: ' in caption and 'majority@4: ' in caption
+  )
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def test_what_falls_short_is_said():
   rows = coverage.simulate('normal', normal_mean(0.3), 500)
   rows += [rows[0] | {'interval': 'profile', 'covered': 0.95, 'low': 0.93, 'high': 0.97}]
   page = coverage.page(rows)
-  short = f'**{100 * rows[0]["covered"]:.1f} %'
-  assert short in page and 'the profile interval does not' in page
+  short = f'| 5 normals; 500 sets | mean | percentile | **{100 * rows[0]["covered"]:.1f} %'
+  assert short in page and 'the profile interval does not fall short' in page
   assert 'None falls short' in coverage.page(rows[1:])
 
 

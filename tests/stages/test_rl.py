@@ -175,7 +175,7 @@ def test_a_run_with_all_that_is_in_flight_is_the_same_however_it_is_cut(tmp_path
       shutil.copytree(tmp_path / 'before', workdir)
     else:
       before = tiny.get_config()
-      before.sft.tokens, before.rl.updates = (1024,), ()
+      before.sft.tokens, before.rl.updates, before.rl.sft_tokens = (1024,), (), ()
       before.sample.n = before.sample.block_samples = 4
       study.run(before, tmp_path / 'before')
       shutil.copytree(tmp_path / 'before', workdir)

@@ -65,7 +65,7 @@ def test_a_branch_counts_its_whole_path_and_only_real_tokens(tiny_workdir):
 def test_microbatches_and_meshes_do_not_change_the_result(tmp_path, tiny_workdir):
   """SFT against one device; RL and banks run to their end on two (their draws may part at ties)."""
   c = tiny.get_config()
-  c.mechanics.microbatches, c.mesh.data = 2, 2
+  c.mechanics.microbatches, c.mesh.data, c.rl.minibatches = 2, 2, 1
   study.run(c, tmp_path / 'w')
   assert all(stages.done(tmp_path / 'w', s.id)['outcome'] == 'ok' for s in study.expand(c))
   stage = _branches()[-1]

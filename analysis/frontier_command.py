@@ -1,0 +1,260 @@
+"""The frontier of a study, or of a law fitted to a table: what a budget buys, what a target costs.
+
+python -m analysis.frontier WORKDIR [--study=NAME] [--queries=1e5] [--budget=1e12,1e13]
+    [--target=0.3] [--pretraining=sunk|counted] [--rates=…] [--out=frontier.png]
+python -m analysis.frontier fit.json --table=runs.csv [--queries=1e9 --prompt=512 --response=256]
+    [--budget=1e22] [--target=2.1] [--pretrained=…] [--inputs=…] [--rates=…] [--out=plan.png]
+
+Of a study: splits measured, chosen on one half of the problems and scored on the other, and beside
+them what the law of majority@k would choose. Of a fit (python -m analysis.fit … --out=fit.json):
+the law's optimum, training counted as 6 N D and a query as 2 N FLOPs a token. Intervals are 95 %,
+from the law's bootstrap. Costs are FLOPs, or with --rates seconds of a device, or with a price
+money: --rates=train=4e14,prefill=3e14,decode=2e13,price=2.5 (FLOP/s; price of a device-hour).
+"""
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import (
+  columns,
+  expressions,
+  findings,
+  fit,
+  frontier,
+  frontier_plots,
+  plan_plots,
+  plan_words,
+  planning,
+  tables,
+)
+from analysis.errors import BadInput
+from analysis.fit_command import parse_pairs, text_table
+from analysis.interpret import interpret
+from analysis.style import amount, human, percent
+
+
+def main(argv=None) -> int:
+  """0; or 2, with one line on stderr, for bad input."""
+  parser = argparse.ArgumentParser(
+    prog='python -m analysis.frontier',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('source', metavar='WORKDIR|fit.json')
+  parser.add_argument('--queries', help='to be served; a study: as the report chooses; a fit: 0')
+  parser.add_argument('--budget', help='one or several, comma-separated, in FLOPs or as --rates')
+  parser.add_argument('--target', help='a share of problems, or a loss: the least that reaches it')
+  parser.add_argument('--rates', help='train=…,prefill=…,decode=… in FLOP/s [,price=… an hour]')
+  parser.add_argument('--out', help='the picture, a PNG file')
+  study = parser.add_argument_group('of a study')
+  study.add_argument('--study', help='its name; the newest of the workdir if left out')
+  study.add_argument('--pretraining', default='sunk', help='sunk (default) or counted')
+  law = parser.add_argument_group('of a fit')
+  law.add_argument('--table', help='that was fitted: what it measured, beyond is extrapolated')
+  law.add_argument('--columns', help='N=…,D=… of the table, where the law has other inputs')
+  law.add_argument('--inputs', help="the law's other inputs: C=6*N*D,M=D/N, or a number: U=1e9")
+  law.add_argument('--prompt', help='tokens of a query')
+  law.add_argument('--response', help='tokens of a sample')
+  law.add_argument('--pretrained', help='tokens of pretraining counted, where D is of fine-tuning')
+  args = parser.parse_args(argv)
+  try:
+    rates = plan_words.parse_rates(args.rates) if args.rates else None
+    asked = _asked(args)
+    if Path(args.source).is_dir():
+      drawing = _of_study(args, asked, rates)
+    else:
+      drawing = _of_fit(args, asked, rates)
+    if args.out:
+      Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+      drawing.figure.savefig(args.out, dpi=130)
+      print(args.out)
+  except (BadInput, OSError) as error:
+    print(error, file=sys.stderr)
+    return 2
+  return 0
+
+
+class Asked(NamedTuple):
+  """The numbers of the command line."""
+
+  budgets: list
+  targets: list
+  queries: float | None
+  prompt: float
+  response: float
+  pretrained: float
+
+
+def _asked(args) -> Asked:
+  one = lambda name, default: next(iter(_numbers(f'--{name}', getattr(args, name))), default)
+  budgets, targets = _numbers('--budget', args.budget), _numbers('--target', args.target)
+  tokens = (one(name, 0.0) for name in ('prompt', 'response', 'pretrained'))
+  return Asked(sorted(budgets), targets, one('queries', None), *tokens)
+
+
+def _numbers(option, text):
+  try:
+    values = [float(part) for part in text.split(',')] if text else []
+  except ValueError:
+    raise BadInput(f'{option}={text}: not a number, nor several with commas') from None
+  if any(not np.isfinite(x) or x < 0 for x in values):
+    raise BadInput(f'{option}={text}: must be finite and not negative')
+  return values
+
+
+def _of_fit(args, asked, rates):
+  """Prints the plan of a fit; its figure."""
+  found = fit.read(args.source)
+  inputs = _inputs(args.inputs)
+  ranges = _ranges(args, found, inputs)
+  problem = planning.of_fit(
+    found, ranges, asked.queries or 0.0, asked.prompt, asked.response,
+    pretrained=asked.pretrained, inputs=inputs, rates=rates,
+  )  # fmt: skip
+  budgets = asked.budgets
+  if not budgets and not asked.targets:
+    top = 6 * ranges['N'][1] * ranges['D'][1]
+    budgets = [planning.spend(rates, train=top * x) for x in (0.1, 1, 10)]
+  words = [amount(budget, problem.unit) for budget in budgets]
+  words += [f'{problem.what} = {plan_words.value_words(problem, x)}' for x in asked.targets]
+  choices = [planning.for_budget(problem, budget) for budget in budgets]
+  choices += [planning.for_target(problem, target) for target in asked.targets]
+  law = found.definition
+  print(f'{law.name}: {law.formula}; {found.rows} rows, {len(found.samples)} bootstrap samples')
+  measured = ', '.join(f'{x} {human(low)} to {human(high)}' for x, (low, high) in ranges.items())
+  queries = f'{human(problem.queries)} queries of {asked.prompt:g} + {asked.response:g} tokens'
+  print(f'measured: {measured}; {queries}\n')
+  print(text_table(plan_words.split_table(problem, words, choices)))
+  for name, why in found.unidentified.items():
+    print(f'{name}: {why}')
+  _print_exchanges(problem, choices[-1].split)
+  choices = sorted(choices, key=lambda choice: choice.total)
+  return plan_plots.plan_figure(problem, choices) if args.out else None
+
+
+def _inputs(text) -> dict:
+  """'C=6*N*D,U=1e9' -> functions of N, D, C and k."""
+  found = {}
+  for name, formula in parse_pairs('--inputs', text).items() if text else ():
+    unknown = set(expressions.names(formula)) - {'N', 'D', 'C', 'k'}
+    if unknown:
+      raise BadInput(f'--inputs: {formula!r}: {min(unknown)!r} is none of N, D, C, k')
+    found[name] = functools.partial(_evaluate, formula)
+  return found
+
+
+def _evaluate(formula, N, D, C, k):
+  given = dict(zip('NDCk', np.broadcast_arrays(N, D, C, k)))
+  flat = expressions.evaluate(formula, lambda name: given[name].ravel())
+  return flat.reshape(given['N'].shape) if flat.ndim else flat
+
+
+def _ranges(args, found, inputs):
+  """N, D, C and k -> (low, high) in the table that was fitted."""
+  if not args.table:
+    raise BadInput(f'{args.source}: say --table=…, the table that was fitted: what was measured?')
+  table = columns.read_table(args.table)
+  ranges = {planning.ALIASES.get(x, x): r for x, r in planning.measured(found, table).items()}
+  ranges = {x: r for x, r in ranges.items() if x in ('N', 'D', 'C', 'k') and x not in inputs}
+  known = parse_pairs('--columns', args.columns) if args.columns else {}
+  for name, column in known.items():
+    values = columns.numbers(table, column, known, positive=True)
+    ranges[name] = float(values.min()), float(values.max())
+  for name in ('N', 'D'):
+    if name not in ranges:
+      raise BadInput(f'{found.law} has no input {name}; say where it is: --columns={name}=…')
+  return ranges
+
+
+def _of_study(args, asked, rates):
+  """Prints the frontier of a study, measured and by its law; the figure."""
+  reading = interpret(tables.read(args.source, args.study))
+  if reading.quality is None:
+    raise BadInput((*reading.missing, 'a study of a hosted model: its FLOPs are not known')[0])
+  queries = (
+    asked.queries if asked.queries is not None else frontier.default_queries(reading.quality)
+  )
+  measured = frontier.measured(reading.deployable, queries, args.pretraining, rates)
+  say = lambda x: amount(x, measured.unit)
+  budgets = asked.budgets or ([] if asked.targets else frontier.default_budgets(measured.table))
+  n = int(measured.table['problems'].iloc[0])
+  print(f'{reading.study.name}: {len(measured.table)} splits measured on {n} problems; ', end='')
+  print(f'{human(queries)} queries, pretraining {args.pretraining}\n')
+  problem = None
+  if reading.majority is not None:
+    problem = frontier.problem(reading.majority, reading.quality, queries, args.pretraining, rates)
+  if budgets:
+    best = frontier.best_at(measured, budgets)
+    print('measured: chosen on half of the problems, scored on the rest')
+    print(text_table(_measured_table(best, say)))
+  for target in asked.targets:
+    rows = measured.table[measured.table['quality'] >= target]
+    line = f'no split reaches {percent(target)}' if rows.empty else _cheapest(rows.iloc[0], say)
+    print(f'\nmeasured, for {percent(target)}: {line}')
+  if problem is None:
+    print('\n' + next((x for x in reading.missing if 'joint' in x), 'no law of majority@k'))
+  else:
+    _print_law(problem, budgets, asked.targets)
+  if not args.out:
+    return None
+  return frontier_plots.frontier_figure(reading, queries, budgets or None, args.pretraining, rates)
+
+
+def _measured_table(best, say):
+  rows = []
+  for _, row in best.iterrows():
+    there = row['affordable'] and row['solves']
+    score = [percent(row[x]) for x in ('quality', 'low', 'high')] if there else ['', '', '']
+    rows.append(
+      {
+        'budget': say(row['budget']),
+        'split': findings.split_words(row),
+        'solved': f'{score[0]} ({score[1]} to {score[2]})' if there else '',
+        'total': say(row['total']) if there else '',
+        'sampling': percent(row['share_sampling'], 0) if there else '',
+      }
+    )
+  return pd.DataFrame(rows)
+
+
+def _cheapest(row, say):
+  split = findings.split_words(row.to_dict() | {'affordable': 1, 'solves': True})
+  score = f'{percent(row["quality"])} ({percent(row["quality_low"])} to '
+  return f'{say(row["total"])}, {split}: {score}{percent(row["quality_high"])}; in sample)'
+
+
+def _print_law(problem, budgets, targets):
+  """The law's choices, within what was measured and beyond; its exchange rates at the last."""
+  wanted = [(planning.for_budget, x, amount(x, problem.unit)) for x in budgets]
+  wanted += [(planning.for_target, x, percent(x)) for x in targets]
+  middle = None
+  for inside in (True, False):
+    where = 'within the measured ranges' if inside else f'up to {problem.reach:g}× beyond them'
+    words, choices = [], []
+    for ask, number, said in wanted:
+      try:
+        choices.append(ask(problem, number, inside))
+        words.append(said)
+      except BadInput as error:
+        print(f'\nby the law, {where}, for {said}: {error}')
+    if choices:
+      print(f'\nby the law of majority@k, {where}')
+      print(text_table(plan_words.split_table(problem, words, choices)))
+      middle = middle or choices[len(choices) // 2].split
+  if middle:
+    _print_exchanges(problem, middle)
+
+
+def _print_exchanges(problem, at):
+  rates = plan_words.exchanges(problem, at)
+  if rates:
+    split = ', '.join(f'{x} = {human(v)}' for x, v in at.items() if v)
+    print(f'\nexchange rates at {split}:')
+    for rate in rates:
+      print(f'  {plan_words.exchange_words(rate)}')

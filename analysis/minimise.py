@@ -1,0 +1,362 @@
+"""Minimises the summed loss of a law from many starts, or of many resamples, at once. Float64.
+
+Newton's method with exact derivatives (`jets`), damped towards the loss's majoriser, whose step is
+one of iterated reweighted least squares: it always descends, where Newton's matrix is indefinite or
+Huber's delta leaves few rows inside. A tiny delta is approached by a sequence of larger ones.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from analysis import jets
+from analysis.errors import BadInput
+
+CELLS = 1 << 15  # of an array [rows of theta, data]: what the cache of a core holds a few of
+NEXT = 10  # ratio of the deltas by which a tiny one is approached
+SHARES = np.array([2.0, 1.0, 0.4, 0.1])  # of a step, that are tried
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+class Loss(NamedTuple):
+  """huber[_log] with its delta, squares[_log] (delta infinite), or binomial."""
+
+  name: str
+  log: bool  # residuals are of the log
+  delta: float
+
+  @property
+  def counts(self) -> bool:
+    return self.name == 'binomial'
+
+
+class Problem(NamedTuple):
+  """What is minimised over theta [P]: sum over data of weight x loss(function(parameters))."""
+
+  function: Callable  # (*parameters, *inputs) -> prediction
+  inputs: list  # arrays [n]
+  target: np.ndarray  # output [n] or [b, n]; its log where the loss is of the log; or counts
+  scale: np.ndarray  # [n]: divides residuals; of counts, the number of trials
+  loss: Loss
+  lower: np.ndarray  # [P], of theta
+  upper: np.ndarray
+  logged: np.ndarray  # theta is the log of the parameter
+
+
+def parse_loss(text: str) -> Loss:
+  """'huber_log:1e-3' -> Loss; BadInput where it is none."""
+  name, _, delta = text.partition(':')
+  if name in ('squares', 'squares_log', 'binomial') and not delta:
+    return Loss(name, name == 'squares_log', np.inf)
+  try:
+    value = float(delta or 1e-3)
+  except ValueError:
+    value = 0.0
+  if name not in ('huber', 'huber_log') or not 0 < value < np.inf:
+    raise BadInput(
+      f'loss {text!r}: one of huber_log[:delta], huber[:delta], squares_log, squares, binomial'
+    )
+  return Loss(name, name == 'huber_log', value)
+
+
+def parameters(problem: Problem, theta: np.ndarray) -> np.ndarray:
+  """theta [..., P] -> parameters."""
+  return np.where(problem.logged, np.exp(np.where(problem.logged, theta, 0)), theta)
+
+
+def thetas(problem: Problem, values: np.ndarray) -> np.ndarray:
+  """Parameters [..., P] -> theta, within its bounds."""
+  with np.errstate(all='ignore'):
+    theta = np.where(problem.logged, np.log(np.where(problem.logged, values, 1)), values)
+  return np.clip(theta, problem.lower, problem.upper)
+
+
+def _loss(problem, f, target, delta):
+  """The loss [b, n] at predictions f, infinite where f is outside its domain."""
+  if problem.loss.counts:
+    n, c = problem.scale, target
+    most = special.xlogy(c, c / n) + special.xlogy(n - c, 1 - c / n)
+    return most - special.xlogy(c, f) - special.xlog1py(n - c, -f)
+  r = ((np.log(f) if problem.loss.log else f) - target) / problem.scale
+  if np.isinf(delta):
+    return r * r
+  size = np.abs(r)
+  inner = np.minimum(size, delta)
+  return inner * (size - inner / 2)
+
+
+def _loss_slopes(problem, f, target, delta):
+  """(loss, slope, curve, major): the loss and its derivatives by f, all [b, n].
+
+  `major` is the curve of a parabola in the residual that lies above the loss and touches it.
+  """
+  if problem.loss.counts:
+    n, c = problem.scale, target
+    f = np.clip(f, 1e-290, 1 - 1e-16)
+    yes, no = c / f, (n - c) / (1 - f)
+    curve = yes / f + no / (1 - f)
+    loss = _loss(problem, f, c, delta)
+    return loss, no - yes, curve, n / (f * (1 - f))
+  r = ((np.log(f) if problem.loss.log else f) - target) / problem.scale
+  size = np.abs(r)
+  if np.isinf(delta):
+    loss, slope, curve, major = r * r, 2 * r, 2.0, 2.0
+  else:
+    inner = np.minimum(size, delta)
+    loss, slope = inner * (size - inner / 2), np.copysign(inner, r)
+    curve, major = size <= delta, np.minimum(1, delta / np.maximum(size, 1e-300))
+  if not problem.loss.log:
+    s = 1 / problem.scale
+    return loss, slope * s, curve * s**2 + 0 * r, major * s**2 + 0 * r
+  by_f = 1 / (f * problem.scale)
+  slope = slope * by_f
+  square = by_f * by_f
+  return loss, slope, curve * square - slope / f, major * square
+
+
+class _State(NamedTuple):
+  """Of each row of theta: the objective and its derivatives by theta."""
+
+  cost: np.ndarray  # [b]
+  gradient: np.ndarray  # [b, P]
+  hessian: np.ndarray  # [b, P, P]
+  major: np.ndarray  # [b, P, P]: above the hessian, from `_loss_slopes`' major
+
+
+def objective(problem: Problem, theta, weights, delta=None) -> np.ndarray:
+  """The objective [b] at theta [b, P] with weights [b, n]."""
+  values = parameters(problem, theta).T[:, :, None]
+  with np.errstate(all='ignore'):
+    f = problem.function(*values, *problem.inputs)
+    loss = _loss(problem, f, problem.target, problem.loss.delta if delta is None else delta)
+    cost = np.sum(weights * np.nan_to_num(loss, nan=np.inf, posinf=np.inf), axis=1)
+  return np.where(np.isnan(cost), np.inf, cost)
+
+
+def expand(problem: Problem, theta, weights, target, delta) -> _State:
+  """The objective with its derivatives: Newton's matrix, and that of the majoriser.
+
+  theta [b, P], or [1, P] for all rows of the weights [b, n], which is cheaper.
+  """
+  values = parameters(problem, theta)
+  P, n = theta.shape[1], weights.shape[1]
+  gather = _gather if len(theta) == len(weights) else _gather_shared
+  with np.errstate(all='ignore'):
+    y = problem.function(*jets.variables(values.T[:, :, None], 2), *problem.inputs)
+    f = np.broadcast_to(y.value, (len(theta), n))
+    J = np.zeros((len(theta), P, n))
+    for i, x in y.first.items():
+      J[:, i] = x
+    slopes = _loss_slopes(problem, f, target, delta)
+    cost, gradient, hessian, majoriser = gather(weights, J, y.second, *slopes)
+    unit = np.where(problem.logged, values, 1.0)  # d parameter / d theta
+    both = unit[:, :, None] * unit[:, None, :]
+    gradient = gradient * unit
+    hessian, majoriser = hessian * both, majoriser * both
+    diagonal = np.arange(P)
+    hessian[:, diagonal, diagonal] += np.where(problem.logged, gradient, 0)
+  whole = np.isfinite(cost) & np.isfinite(hessian).all((1, 2)) & np.isfinite(majoriser).all((1, 2))
+  return _State(np.where(whole, cost, np.inf), gradient, hessian, majoriser)
+
+
+def _gather(weights, J, second, loss, slope, curve, major):
+  """Sums over data of the loss and its derivatives by the parameters, a row of theta each."""
+  slope = slope * weights
+  JT = np.swapaxes(J, 1, 2)
+  hessian = (J * (curve * weights)[:, None]) @ JT
+  for (i, j), x in second.items():
+    hessian[:, i, j] += (extra := np.vecdot(slope, np.broadcast_to(x, slope.shape)))
+    if i != j:
+      hessian[:, j, i] += extra
+  majoriser = (J * (major * weights)[:, None]) @ JT
+  return np.vecdot(weights, loss), (J @ slope[:, :, None])[:, :, 0], hessian, majoriser
+
+
+def _gather_shared(weights, J, second, loss, slope, curve, major):
+  """The same where all rows of the weights are at one theta."""
+  loss, slope, curve, major, J = (x[0] for x in (loss, slope, curve, major, J))
+  total = lambda x: (weights @ x.reshape(-1, len(slope)).T).reshape(-1, *x.shape[:-1])
+  pairs = J[:, None] * J
+  curved = pairs * curve
+  for (i, j), x in second.items():
+    extra = slope * np.broadcast_to(x, (1, len(slope)))[0]
+    curved[i, j] += extra
+    if i != j:
+      curved[j, i] += extra
+  return weights @ loss, total(J * slope), total(curved), total(pairs * major)
+
+
+def solve(matrix: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """x [b, P] with matrix @ x = vector by Cholesky, and whether each matrix is positive definite."""
+  P = vector.shape[1]
+  A, x = np.ascontiguousarray(np.moveaxis(matrix, 0, 2)), vector.T.copy()
+  good = np.ones(len(vector), bool)
+  for j in range(P):
+    pivot = A[j, j]
+    good &= pivot > 1e-13
+    A[j, j] = np.sqrt(np.where(pivot > 1e-13, pivot, 1.0))
+    A[j + 1 :, j] /= A[j, j]
+    x[j] /= A[j, j]
+    x[j + 1 :] -= A[j + 1 :, j] * x[j]
+    for i in range(j + 1, P):
+      A[i:, i] -= A[i:, j] * A[i, j]
+  for j in range(P - 1, -1, -1):
+    x[j] = (x[j] - np.sum(A[j + 1 :, j] * x[j + 1 :], axis=0)) / A[j, j]
+  return x.T, good
+
+
+def _step(state, damping, still, logged):
+  """(step, damping): Newton's step, damped as far as its matrix needs to be positive definite."""
+  size = np.sqrt(np.einsum('bpp->bp', state.major))
+  size = size + 1e-9 * size.max(axis=1, keepdims=True) + 1e-150
+  free = ~still
+  unit = free / size
+  both = unit[:, :, None] * unit[:, None, :]
+  hessian, major = state.hessian * both, state.major * both
+  eye = np.eye(size.shape[1])
+  major = major + eye
+  hessian = hessian + eye * still[:, :, None]
+  gradient = -state.gradient * unit
+  damping = damping.copy()
+  for _ in range(16):
+    x, good = solve(hessian + (damping / 2)[:, None, None] * major, gradient)
+    if good.all():
+      break
+    damping = np.where(good, damping, np.maximum(damping * 8, 1e-6))
+  step = np.where(good[:, None], x, gradient / (1 + damping)[:, None]) * unit
+  return np.where(logged, np.clip(step, -3, 3), step), damping
+
+
+def _along(problem, t, step, weights, target, delta):
+  """[b]: the share of each step, of SHARES, at which the objective is least.
+
+  Huber's loss has kinks, near which a step of Newton's may end too early or too late.
+  """
+  many = np.clip(t + SHARES[:, None, None] * step, problem.lower, problem.upper)
+  values = np.moveaxis(parameters(problem, many), 2, 0)[..., None]  # [P, shares, b, 1]
+  loss = _loss(problem, problem.function(*values, *problem.inputs), target, delta)
+  cost = np.vecdot(np.broadcast_to(loss, (*many.shape[:2], weights.shape[1])), weights)
+  return SHARES[np.argmin(np.nan_to_num(cost, nan=np.inf), axis=0)]
+
+
+def _descend(problem, theta, weights, free, delta, damping, iterations, tolerance):
+  """(theta, cost, converged) of one chunk."""
+  best, final = theta.copy(), np.full(len(theta), np.inf)
+  settled = np.zeros(len(theta), bool)
+  rows, target = np.arange(len(theta)), problem.target
+  of_rows = target.ndim == 2
+  damping = np.full(len(theta), damping)
+  w, t, y = weights, theta, target
+  same = not of_rows and not np.ptp(t, axis=0).any()
+  state = expand(problem, t[:1] if same else t, w, y, delta)
+  for _ in range(iterations):
+    still = ((t <= problem.lower) & (state.gradient > 0)) | (
+      (t >= problem.upper) & (state.gradient < 0)
+    )
+    step, damping = _step(state, damping, still | ~free, problem.logged)
+    trial = np.clip(t + step, problem.lower, problem.upper)
+    step = trial - t
+    curved = np.einsum('bp,bpq,bq->b', step, state.hessian, step)
+    promised = -np.vecdot(state.gradient, step) - curved / 2
+    small = np.abs(promised) <= tolerance * state.cost
+    done = small | (damping > 1e10) | ~np.isfinite(state.cost)
+    if done.any():
+      best[rows[done]] = np.where(small[:, None], trial, t)[done]
+      final[rows[done]] = (state.cost - np.where(small, promised, 0))[done]
+      settled[rows[done]] = small[done]
+      keep = ~done
+      if not keep.any():
+        return best, final, settled
+      rows, t, w, trial, damping = rows[keep], t[keep], w[keep], trial[keep], damping[keep]
+      y, promised, free = y[keep] if of_rows else y, promised[keep], free[keep]
+      state = _State(*(x[keep] for x in state))
+    if np.isfinite(delta):
+      share = _along(problem, t, trial - t, w, y, delta)
+      trial = np.clip(t + share[:, None] * (trial - t), problem.lower, problem.upper)
+      promised = promised * np.minimum(share, 1)
+    new = expand(problem, trial, w, y, delta)
+    ratio = (state.cost - new.cost) / promised
+    better = new.cost < state.cost
+    damping = np.where(better & (ratio > 0.25), damping / 8, np.where(better, damping, damping * 6))
+    damping = np.maximum(damping, 1e-12)
+    t = np.where(better[:, None], trial, t)
+    state = _State(
+      *(np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, state))
+    )
+  best[rows], final[rows] = t, state.cost
+  return best, final, settled
+
+
+def approach(problem: Problem, theta: np.ndarray) -> list:
+  """Huber's deltas on the way to a tiny one: from the size of theta's residuals, down by NEXT."""
+  if np.isinf(problem.loss.delta):
+    return []
+  with np.errstate(all='ignore'):
+    f = problem.function(*parameters(problem, theta), *problem.inputs)
+    r = ((np.log(f) if problem.loss.log else f) - problem.target) / problem.scale
+  size = float(np.nanmedian(np.abs(r)))
+  steps = int(np.clip(np.log(size / problem.loss.delta) / np.log(NEXT), 0, 40)) if size > 0 else 0
+  return [problem.loss.delta * NEXT**k for k in range(steps, 0, -1)]
+
+
+def _without(problem: Problem, theta: np.ndarray, some: np.ndarray) -> Problem:
+  """The problem of the parameters in `some`, the others held where theta has them."""
+  held = parameters(problem, theta)
+
+  def function(*values):
+    free, inputs = iter(values), values[int(some.sum()) :]
+    return problem.function(*(next(free) if s else h for s, h in zip(some, held)), *inputs)
+
+  cut = {name: getattr(problem, name)[some] for name in ('lower', 'upper', 'logged')}
+  return problem._replace(function=function, **cut)
+
+
+def minimise(
+  problem: Problem,
+  theta: np.ndarray,
+  weights: np.ndarray,
+  free: np.ndarray,
+  deltas=None,
+  damping: float = 1e-2,
+  iterations: int = 120,
+  tolerance: float = 1e-14,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(theta [b, P], objective [b], converged [b]) from each start theta [b, P].
+
+  weights [b, n]; free [P] or [b, P]: what is fitted. deltas: Huber's on the way, the loss's own
+  last. A row has converged where Newton's next step, which it still takes, promises less than
+  `tolerance` of the objective. Chunks of rows are shared among the cores.
+  """
+  free = np.broadcast_to(free, theta.shape)
+  some = free.any(axis=0) | (np.ptp(theta, axis=0) > 0)
+  if not some.all():  # what no row fits is a constant of a smaller problem
+    options = {'damping': damping, 'iterations': iterations, 'tolerance': tolerance}
+    small = _without(problem, theta[0], some)
+    found = minimise(small, theta[:, some], weights, free[:, some], deltas, **options)
+    whole = theta.copy()
+    whole[:, some] = found[0]
+    return whole, *found[1:]
+  theta = np.clip(theta, problem.lower, problem.upper)
+  last = problem.loss.delta
+  stages = [*([] if deltas is None or np.isinf(last) else deltas), last]
+
+  @np.errstate(all='ignore')
+  def run(part):
+    t = theta[part]
+    here = problem._replace(target=problem.target[part]) if problem.target.ndim == 2 else problem
+    for delta in stages[:-1]:
+      t, _, _ = _descend(here, t, weights[part], free[part], delta, damping, 30, 1e-6)
+    return _descend(here, t, weights[part], free[part], last, damping, iterations, tolerance)
+
+  size = max(1, CELLS // weights.shape[1])
+  parts = [slice(i, i + size) for i in range(0, len(theta), size)]
+  if len(parts) == 1 or CORES == 1:
+    found = [run(part) for part in parts]
+  else:
+    with ThreadPoolExecutor(CORES) as pool:
+      found = list(pool.map(run, parts))
+  return tuple(np.concatenate(x) for x in zip(*found))

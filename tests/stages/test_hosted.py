@@ -126,7 +126,7 @@ def test_a_study_is_drawn_measured_and_reported(model, tmp_path):
   page, said = report.write(workdir)
   assert "the judge's choice of 4 100.0 %" in said[0] and 'one sample solves 50.0 %' in said[0]
   text = page.read_text()
-  assert 'Best-of-n of a hosted model' in text and '<h2>Account</h2>' in text
+  assert 'Best-of-n of a hosted model' in text and '>Account</h2>' in text
   for written in (p for p in workdir.rglob('*') if p.is_file()):
     assert b'sk-very-secret' not in written.read_bytes(), written
 

@@ -39,7 +39,8 @@ def postscale(work):
   from scaling.stages import rl
 
   cfg = transformer.ModelConfig(**work['model'])
-  mesh, how = sharding.make_mesh(data=work['data']), transformer.Mechanics()
+  mesh = sharding.make_mesh(data=work['data'])
+  how = transformer.Mechanics(microbatches=max(1, work['prompts'] // work['data'] // 2))
   P, G, S, R = (work[k] for k in ('prompts', 'group', 'prompt_tokens', 'response_tokens'))
   shape = sample_step.SampleShape(P, G, G, S, R)
   opt = train_step.OptimizerConfig(0.9, 0.95, 0.1, 1.0)

@@ -124,6 +124,61 @@ def _mix_bwd(saved, d):
 _mix.defvjp(_mix_fwd, _mix_bwd)
 
 
+def behind_prefix(q, k, v, own, prefix_k, prefix_v, valid):
+  """`self_attention` of rows that go on from a shared prefix: [B, T, N, H]. Gradients go through
+  both.
+
+  q: [B, T, N, H]; k, v: [B, T, K, H]; own: bool [B, T, T] of the row's own keys; prefix_k
+  [P, K, H, S], prefix_v [P, K, S, H], each shared by B / P consecutive rows; valid: bool [P, S].
+  """
+  (B, T, N, H), K, P = q.shape, k.shape[2], len(prefix_k)
+  q = q.reshape(P, B // P, T, K, N // K, H).transpose(0, 3, 1, 4, 2, 5)
+  k, v = (x.reshape(P, B // P, T, K, H).transpose(0, 3, 1, 2, 4) for x in (k, v))
+  masks = own.reshape(-1, 1, B // P, 1, T, T), valid[:, None, None, None, None]
+  out = _mix_both(q, (k, prefix_k.swapaxes(2, 3)), (v, prefix_v), masks)
+  return out.transpose(0, 2, 4, 1, 3, 5).reshape(B, T, N, H)
+
+
+OWN, SHARED = 'pkbsh', 'pksh'  # keys and values of each row, and of its prefix
+
+
+@jax.custom_vjp
+def _mix_both(q_PxKxRxGxTxH, k, v, masks):
+  """`_mix` over two parts of the keys (OWN, SHARED), whose weights add up to 1 together."""
+  return _mix_both_fwd(q_PxKxRxGxTxH, k, v, masks)[0]
+
+
+def _mix_both_fwd(q, k, v, masks):
+  scores = []
+  for keys, mask, name in zip(k, masks, (OWN, SHARED), strict=True):
+    s = jnp.einsum(f'pkbgth,{name}->pkbgts', q, keys, preferred_element_type=jnp.float32)
+    scores.append(jnp.where(mask, s * q.shape[-1] ** -0.5, -1e30))
+  top = jnp.maximum(*(jnp.max(s, axis=-1, keepdims=True) for s in scores))
+  weights = [jnp.exp(s - top) for s in scores]
+  total = sum(jnp.sum(w, axis=-1, keepdims=True) for w in weights)
+  weights = [(w / total).astype(q.dtype) for w in weights]
+  parts = zip(weights, v, (OWN, SHARED), strict=True)
+  out = sum(jnp.einsum(f'pkbgts,{name}->pkbgth', w, values) for w, values, name in parts)
+  return out, (q, k, v, weights, out)
+
+
+def _mix_both_bwd(saved, d):
+  q, k, v, weights, out = saved
+  sums = jnp.sum(out.astype(jnp.float32) * d, axis=-1, keepdims=True)
+  dq, dk, dv = 0, [], []
+  for keys, values, w, name in zip(k, v, weights, (OWN, SHARED), strict=True):
+    dw = jnp.einsum(f'pkbgth,{name}->pkbgts', d, values, preferred_element_type=jnp.float32)
+    ds = (w * (dw - sums) * q.shape[-1] ** -0.5).astype(q.dtype)
+    dq += jnp.einsum(f'pkbgts,{name}->pkbgth', ds, keys)
+    turned = name.replace('sh', 'hs')  # as in `_mix`
+    dk.append(jnp.einsum(f'pkbgth,pkbgts->{turned}', q, ds).swapaxes(-1, -2))
+    dv.append(jnp.einsum(f'pkbgth,pkbgts->{turned}', d, w).swapaxes(-1, -2))
+  return dq, tuple(dk), tuple(dv), None
+
+
+_mix_both.defvjp(_mix_both_fwd, _mix_both_bwd)
+
+
 def self_attention(
   q: jax.Array,
   k: jax.Array,

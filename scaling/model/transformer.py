@@ -333,6 +333,9 @@ class Transformer(nnx.Module):
       def attend(q, k, v):
         if not sources:
           return attention.self_attention(q, k, v, segment_ids, how.attention, mesh)
+        if cache is None:
+          (keys, values), (own, valid) = past[0], masks
+          return attention.behind_prefix(q, k, v, own[:, 0], keys, values, valid[:, 0, 0])
         parts = [(*kv, mask) for kv, mask in zip([_slots(k, v), *past], masks, strict=True)]
         return attention.attend(q, parts, attention.multiplies(mesh))
 

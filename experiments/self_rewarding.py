@@ -14,8 +14,8 @@ tokens, 2,000 examples and 66k tokens of pretraining), 256 x 8 fresh samples a r
 after one and two rounds: verifier +0.2 +- 0.5 and +0.6 +- 0.7 points, likelihood +0.7 +- 0.6 and
 +0.1 +- 0.7, majority +0.1 +- 0.4 and -1.3 +- 0.5, its own verdict -0.8 +- 0.4 and -3.8 +- 0.7. No
 chain gains beyond noise; those that learn from votes or from their own verdicts lose, and pass@8
-falls with them (30.5 % to 23.5 and 17.8 %); why was not tested. The verifier had pairs of 88 of 256 problems
-in the first round, the others of nearly all. Rates were not tuned.
+falls with them (30.5 % to 23.5 and 17.8 %); why was not tested. The verifier had pairs of 88 of 256
+problems in the first round, the others of nearly all. Rates were not tuned.
 """
 
 from ml_collections import ConfigDict

@@ -203,8 +203,9 @@ def test_four_processes_do_the_whole_study_as_one(prepared, tmp_path):
   """SFT, RL and banks on 4 x 2 devices against 1 x 8, on the same mesh of three axes."""
   log, c = tmp_path / 'log', tiny.get_config()
   c.mesh.data, c.mesh.fsdp, c.mesh.tensor, c.sample.block_prompts = 2, 2, 2, 4
+  c.rl.minibatches = 1  # of 4 prompts, which 4 shards split
   args = ['--config.mesh.data=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2']
-  args.append('--config.sample.block_prompts=4')
+  args += ['--config.sample.block_prompts=4', '--config.rl.minibatches=1']
   one = study.open_workdir(tmp_path / 'one')
   shutil.copytree(prepared / 'data', one / 'data')
   _end(_start(prepared, 4, 2, *args, log=log), log, 0, 600)

@@ -14,7 +14,7 @@ import types
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.train_workers import peak_memory, tunix_model
+from benchmarks.train_workers import hf_config, peak_memory, tunix_model
 
 
 def prompts(work) -> np.ndarray:
@@ -99,20 +99,8 @@ def trl(work):
   tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=inner, pad_token='0', eos_token='1', padding_side='left'
   )
-  config = transformers.LlamaConfig(
-    vocab_size=m['vocab_size'],
-    hidden_size=m['d_model'],
-    num_hidden_layers=m['n_layers'],
-    num_attention_heads=m['n_heads'],
-    num_key_value_heads=m['n_kv_heads'],
-    head_dim=m['head_dim'],
-    intermediate_size=m['d_ff'],
-    max_position_embeddings=work['prompt_tokens'] + work['response_tokens'],
-    tie_word_embeddings=m['tied_embeddings'],
-    bos_token_id=None,
-    eos_token_id=1,
-    pad_token_id=0,
-  )
+  positions = work['prompt_tokens'] + work['response_tokens']
+  config = hf_config(m, positions, bos_token_id=None, eos_token_id=1, pad_token_id=0)
   model = transformers.LlamaForCausalLM(config)
   texts = [' '.join(map(str, row)) for row in prompts(work)] * 16
   rows = datasets.Dataset.from_dict({'prompt': texts})

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.train_workers import peak_memory, tunix_model
+from benchmarks.train_workers import hf_config, peak_memory, tunix_model
 
 
 def prompts(work) -> np.ndarray:
@@ -145,20 +145,8 @@ def _hf(work, cache):
 
   m = work['model']
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  config = transformers.LlamaConfig(
-    vocab_size=m['vocab_size'],
-    hidden_size=m['d_model'],
-    num_hidden_layers=m['n_layers'],
-    num_attention_heads=m['n_heads'],
-    num_key_value_heads=m['n_kv_heads'],
-    head_dim=m['head_dim'],
-    intermediate_size=m['d_ff'],
-    max_position_embeddings=work['prompt_tokens'] + work['response_tokens'],
-    tie_word_embeddings=m['tied_embeddings'],
-    bos_token_id=None,
-    eos_token_id=None,
-    pad_token_id=0,
-  )
+  positions = work['prompt_tokens'] + work['response_tokens']
+  config = hf_config(m, positions, bos_token_id=None, eos_token_id=None, pad_token_id=0)
   torch.manual_seed(0)
   model = transformers.LlamaForCausalLM(config).eval().to(device, getattr(torch, m['dtype']))
   tokens = torch.from_numpy(prompts(work)).long().to(device)

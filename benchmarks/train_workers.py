@@ -55,13 +55,11 @@ def postscale(work):
   return run
 
 
-def _hf(work, compiled):
-  import torch
+def hf_config(m: dict, positions: int, **others):
+  """transformers' Llama of the shapes of a transformer.ModelConfig, for so many positions."""
   import transformers
 
-  m = work['model']
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  config = transformers.LlamaConfig(
+  return transformers.LlamaConfig(
     vocab_size=m['vocab_size'],
     hidden_size=m['d_model'],
     num_hidden_layers=m['n_layers'],
@@ -69,10 +67,19 @@ def _hf(work, compiled):
     num_key_value_heads=m['n_kv_heads'],
     head_dim=m['head_dim'],
     intermediate_size=m['d_ff'],
-    max_position_embeddings=work['tokens'],
+    max_position_embeddings=positions,
     tie_word_embeddings=m['tied_embeddings'],
-    use_cache=False,
+    **others,
   )
+
+
+def _hf(work, compiled):
+  import torch
+  import transformers
+
+  m = work['model']
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  config = hf_config(m, work['tokens'], use_cache=False)
   half = m['dtype'] == 'bfloat16'
   model = transformers.LlamaForCausalLM(config).to(device)  # float32 parameters, as Postscale's
   opt = torch.optim.AdamW(

@@ -13,7 +13,6 @@ Axes: R pairs.
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scaling.data.problem_files import json_object
 from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 
@@ -91,15 +91,7 @@ def read_jsonl(path: str) -> File:
 
 
 def _pair(line: bytes, where: str) -> Pair:
-  try:
-    row = json.loads(line.decode('utf-8-sig'))
-  except UnicodeDecodeError:
-    raise BadInput(f'{where}: not UTF-8: save the file as UTF-8') from None
-  except (ValueError, RecursionError) as error:
-    reason = getattr(error, 'msg', 'too deep or too large')
-    raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
-  if not isinstance(row, dict):
-    raise BadInput(f'{where}: not a JSON object: write {{"chosen": ..., "rejected": ...}}')
+  row = json_object(line, where, ('chosen', 'rejected'))
   for field in ('chosen', 'rejected', *(['prompt'] if 'prompt' in row else [])):
     if not isinstance(row.get(field), str):
       state = 'no text' if field in row else 'missing'

@@ -87,8 +87,9 @@ def read(name: str, path: str, arguments: dict) -> list[Draft]:
   return found
 
 
-def _row(line: bytes, fields: tuple[str, ...], where: str) -> dict:
-  """A line's object, whose `fields` are texts."""
+def json_object(line: bytes, where: str, fields: tuple[str, ...]) -> dict:
+  """The JSON object of a line. BadInput, naming the place and the first two of the fields that it
+  should have, where it is none."""
   try:
     row = json.loads(line.decode('utf-8-sig'))
   except UnicodeDecodeError:
@@ -98,6 +99,12 @@ def _row(line: bytes, fields: tuple[str, ...], where: str) -> dict:
     raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
   if not isinstance(row, dict):
     raise BadInput(f'{where}: not a JSON object: write {{"{fields[0]}": ..., "{fields[1]}": ...}}')
+  return row
+
+
+def _row(line: bytes, fields: tuple[str, ...], where: str) -> dict:
+  """A line's object, whose `fields` are texts."""
+  row = json_object(line, where, fields)
   for field in fields:
     if not isinstance(row.get(field), str) or not row[field].strip():
       state = 'empty or no text' if field in row else 'missing'

@@ -71,7 +71,7 @@ def _report(workdir: str, name: str) -> tuple[str, list[str]]:
 
 def _unknown_key(argv: list[str]) -> str | None:
   """A line about the first --config.KEY that the config does not have, if that is what is wrong."""
-  from scaling import config
+  from scaling import checks, config
 
   known = {}
   for name, value in config.default().items():
@@ -80,7 +80,7 @@ def _unknown_key(argv: list[str]) -> str | None:
     if word.lstrip('-').startswith('config.'):
       key = word.lstrip('-').removeprefix('config.').partition('=')[0].split('[')[0]
       if key not in known:
-        return f'config has no key {key!r}; {config.near(key, known)}'
+        return f'config has no key {key!r}; {checks.near(key, known)}'
   return None
 
 

@@ -23,7 +23,7 @@ were using too.
 
 from ml_collections import ConfigDict
 
-from scaling import config
+from scaling import checks, config
 from scaling.errors import BadInput
 
 
@@ -41,10 +41,10 @@ def get_config(arg: str = '') -> ConfigDict:
     if word and not smoke:
       raise BadInput(f'experiments/api_best_of_n.py: after a comma, smoke is known, not {word!r}')
   c.hosted.provider, slash, c.hosted.model = arg.partition('/')
-  if not slash or not c.hosted.model or c.hosted.provider not in config.PROVIDERS:
+  if not slash or not c.hosted.model or c.hosted.provider not in checks.PROVIDERS:
     raise BadInput(
       f'experiments/api_best_of_n.py:{arg}: say PROVIDER/MODEL, the provider one of '
-      f'{", ".join(config.PROVIDERS)}'
+      f'{", ".join(checks.PROVIDERS)}'
     )
   c.name += '-' + ''.join(x if x.isalnum() else '_' for x in c.hosted.model)
   if smoke:

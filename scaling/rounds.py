@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scaling import config as configs
+from scaling import checks
 from scaling.data import preferences
 from scaling.errors import BadInput
 
@@ -28,10 +28,10 @@ def check(c: ConfigDict) -> None:
   """BadInput for rounds that cannot be."""
   if not c.dpo.feedback:
     return
-  judges, scorers = [f'judge {size}' for size in c.model.sizes], configs.scorers_of(c)
+  judges, scorers = [f'judge {size}' for size in c.model.sizes], checks.scorers_of(c)
   known = [*FEEDBACK, *judges, *scorers]
   for name in c.dpo.feedback:
-    words = f'config.dpo.feedback: unknown {name!r}; {configs.near(name, known)}'
+    words = f'config.dpo.feedback: unknown {name!r}; {checks.near(name, known)}'
     _require(name in known, words)
   _require(bool(c.dpo.sizes), 'config.dpo.feedback is set: say where, in config.dpo.sizes')
   for size in c.dpo.sizes:
@@ -82,7 +82,7 @@ def _check_samples(c: ConfigDict) -> None:
     "set it to False, or take 'outcome'",
   )
   _require(
-    not fresh or not c.scorers.pairs or not set(configs.scorers_of(c)) & set(c.dpo.feedback),
+    not fresh or not c.scorers.pairs or not set(checks.scorers_of(c)) & set(c.dpo.feedback),
     'config.dpo.fresh_scorer: the reward model learned from config.scorers.pairs, and a file says '
     'nothing of fresh samples: set it to False',
   )

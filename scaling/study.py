@@ -24,8 +24,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scaling import config as configs
-from scaling import files, plan, processes, records, rounds, sharding, train_step
+from scaling import checks, files, plan, processes, records, rounds, sharding, train_step
 from scaling.data import batches, pools, preferences, tasks
 from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
@@ -70,7 +69,7 @@ def _steps(tokens: float, rows: int, row_tokens: int) -> int:
 
 def expand(c: ConfigDict) -> list[Stage]:
   """All stages of a study, parents before children. BadInput for a config that cannot run."""
-  configs.validate(c)
+  checks.validate(c)
   pools.check_spec(data_spec(c))
   rounds.check(c)
   data = data_spec(c)._asdict()
@@ -191,7 +190,7 @@ def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> dict:
   for policy in c.search.policies if c.search.strategies else ():
     end = ends[policy]
     for text in c.search.strategies:
-      strategy, options = configs.call(text)
+      strategy, options = checks.call(text)
       recipe = end.common | dict(
         strategy=strategy,
         options=options,
@@ -209,12 +208,12 @@ def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> dict:
 
 def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None:
   """Adds the RL runs of one seed, each cut where it is measured."""
-  for called, one in configs.rl_runs(c):
-    how, word = configs.algorithm(one)._asdict(), one.rl.reward.split()[0]
+  for called, one in checks.rl_runs(c):
+    how, word = checks.algorithm(one)._asdict(), one.rl.reward.split()[0]
     for size, tokens in itertools.product(c.rl.sizes, c.rl.sft_tokens):
       end = ends[size]
       scorer = scorers.get((size, one.rl.reward), (None, None, None))
-      recipe = {k: v for k, v in one.rl.items() if k not in configs.OF_STUDY} | how
+      recipe = {k: v for k, v in one.rl.items() if k not in checks.OF_STUDY} | how
       recipe |= dict(
         called=called,
         reference=end.branches[tokens],
@@ -323,10 +322,10 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
     )
   if c.hosted.model:
     return
-  for _, one in configs.rl_runs(c):
+  for _, one in checks.rl_runs(c):
     sharding.check_rows(mesh, one.rl.prompts, 'config.rl.prompts')
   sharding.check_rows(mesh, c.sample.block_prompts, 'config.sample.block_prompts')
-  for name, rows in configs.batches_of(c):
+  for name, rows in checks.batches_of(c):
     sharding.check_rows(mesh, rows // c.mechanics.microbatches, f'{name} / mechanics.microbatches')
   sharding.check_tokens(mesh, c.data.row_tokens, 'config.data.row_tokens')
   for stage in tree:
@@ -431,7 +430,7 @@ def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict
 
 def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
   """Says so where the longest gold response is longer than what may be sampled."""
-  lengths = [('rl', one.rl.response_tokens) for _, one in configs.rl_runs(c)]
+  lengths = [('rl', one.rl.response_tokens) for _, one in checks.rl_runs(c)]
   for key, longest in dict.fromkeys([*lengths, ('sample', c.sample.response_tokens)]):
     if longest < data.max_response_tokens:
       print(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling import config
+from scaling import checks, config
 from scaling.errors import BadInput
 
 
@@ -225,11 +225,11 @@ def test_refused_with_scorers(key, value, says):
 
 
 def test_a_call_is_read_and_not_run():
-  assert config.call('dvts') == ('dvts', {})
-  assert config.call("beam(width=4, choose='best')") == ('beam', {'width': 4, 'choose': 'best'})
+  assert checks.call('dvts') == ('dvts', {})
+  assert checks.call("beam(width=4, choose='best')") == ('beam', {'width': 4, 'choose': 'best'})
   for text in ('beam(width=open)', '__import__("os").system("ls")', 'beam(', '3'):
     with pytest.raises(BadInput, match='write it like'):
-      config.call(text)
+      checks.call(text)
 
 
 @pytest.mark.parametrize('key, value, says', WITH_RL)
@@ -238,33 +238,33 @@ def test_refused_with_rl_alone(key, value, says):
   if key != 'rl.sizes':
     c = config.default()
     _set(c, key, value)
-    config.validate(c)
+    checks.validate(c)
 
 
 def _refused(c, key, value, says):
-  config.validate(c)
+  checks.validate(c)
   _set(c, key, value)
   with pytest.raises(BadInput, match=says) as error:
-    config.validate(c)
+    checks.validate(c)
   assert '\n' not in str(error.value)
 
 
 def test_every_number_has_a_range_and_every_tuple_its_elements():
   """So that a new field is not left unchecked; the width exponent alone may be any number."""
-  fields = config._fields(config.default())
-  ranged = [key for *_, keys in config.RANGES for key in keys.split()]
+  fields = checks._fields(config.default())
+  ranged = [key for *_, keys in checks.RANGES for key in keys.split()]
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
   others = {'seeds', 'rl.updates', 'init_tokens', 'search.budgets'}
   others |= {'model.rope_theta', 'hosted.cached_price', 'judge.cached_price'}  # may be None,
   others |= {f'rl.{name}' for name in ('clip_low', 'clip_high', 'overlong_cache', 'drop_passed')}
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
-  assert set(config.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
+  assert set(checks.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
 
 
 def test_every_range_is_tried():
   """A case in the table for each field that has a range, failing by that range."""
-  for words, holds, keys in config.RANGES:
+  for words, holds, keys in checks.RANGES:
     for key in keys.split():
       tried = [v for k, v, _ in CASES if k == key for v in (v if isinstance(v, tuple) else (v,))]
       assert any(type(v) in (int, float) and not holds(v) for v in tried), (key, words)
@@ -273,22 +273,22 @@ def test_every_range_is_tried():
 def test_all_that_is_left_of_a_file_is_a_count():
   c = config.default()
   c.data.task, c.data.sft_problems = "jsonl(path='train.jsonl')", None
-  config.validate(c)
+  checks.validate(c)
 
 
 def test_pretraining_of_less_than_a_batch_is_refused():
   c = config.default()
   c.pretrain.tasks, c.pretrain.tokens = (c.data.task,), 1024
-  config.validate(c)
+  checks.validate(c)
   c.pretrain.tokens = 1023
   with pytest.raises(BadInput, match=r'config.pretrain.tokens has 1,023, less than one batch'):
-    config.validate(c)
+    checks.validate(c)
 
 
 def test_numbers_may_be_whole_or_not_where_tokens_are_counted():
   c = _with_rl()
   c.sft.tokens, c.rl.sft_tokens, c.sft.learning_rate = (65_536, 1.5e5), (1.5e5,), 1
-  config.validate(c)
+  checks.validate(c)
 
 
 def test_unknown_fields_and_wrong_types_are_refused_by_the_config_itself():

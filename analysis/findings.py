@@ -218,18 +218,19 @@ def rl(reading: Reading) -> list[str]:
     f'{points(row["change"])} ({signed(row["change_low"])} to {signed(row["change_high"])})'
     for _, row in once.iterrows()
   )
+  alone = changes['rl_algorithm'].nunique() == 1  # one run of each parent
   lines = [
     f"RL, at each run's last update: pass@1 "
-    f'{_tally(once, "SFT parent", "falls", "rises", "change", "over")} '
+    f'{_tally(once, "SFT parent" if alone else "run", "falls", "rises", "change", "over")} '
     f'(95 %, paired by problem): {each}.'
   ]
   votes = last[last['k'] == K]
   if K > 1:
     lines.append(
-      f"Over the same parents RL's majority@{K} "
-      f'{_tally(votes, "parent", "falls", "rises", "change", "over")}, and pass@{K}, '
-      f'the oracle, '
-      f'{_tally(votes, "parent", "falls", "rises", "oracle_change", "over")}.'
+      f"Over the same {'parents' if alone else 'runs'} RL's majority@{K} "
+      f'{_tally(votes, "parent" if alone else "run", "falls", "rises", "change", "over")}, and '
+      f'pass@{K}, the oracle, '
+      f'{_tally(votes, "parent" if alone else "run", "falls", "rises", "oracle_change", "over")}.'
     )
   return lines
 

@@ -52,14 +52,16 @@ def _sft_tokens(workdir, stage_id: str) -> float:
 
 
 def summary(found: pd.DataFrame, last: int = 10) -> pd.DataFrame:
-  """One row a run: means over seeds of its first and its `last` last updates, the standard error
-  over seeds, and sqrt(KL) at the end. Gold and reward are of samples at the training temperature.
+  """One row a run: means over seeds of its first and its last updates (`last` of them, at most half
+  of the run), the standard error over seeds, and sqrt(KL) at the end. Gold and reward are of
+  samples at the training temperature.
   """
   rows = []
   for key, run in found.groupby(RUN, sort=False):
     row = dict(zip(RUN, key, strict=True)) | {'seeds': run['seed'].nunique()}
     row['updates'] = int(run['step'].max()) + 1
-    ends = [(r.head(last), r.tail(last)) for _, r in run.groupby('seed')]
+    some = max(1, min(last, row['updates'] // 2))
+    ends = [(r.head(some), r.tail(some)) for _, r in run.groupby('seed')]
     for name in ('reward', 'gold'):
       begun, ended = (np.array([e[i][name].mean() for e in ends]) for i in (0, 1))
       row |= {f'{name}_first': begun.mean(), f'{name}_last': ended.mean()}
@@ -72,20 +74,26 @@ def summary(found: pd.DataFrame, last: int = 10) -> pd.DataFrame:
 
 
 def fits(found: pd.DataFrame) -> dict[str, overoptimization.Fit]:
-  """Gao's law of RL, of gold over the measured KL, of each run that has one: seeds pooled, the gain
-  counted from each seed's first update."""
+  """Gao's law of RL, of gold over the measured KL, of each run that has one, seeds pooled.
+
+  The gold at KL 0 of each seed is fitted too, by least squares with the law's two parameters; the
+  intervals take it as given, and updates as independent: they are too narrow.
+  """
   done = {}
   for key, run in found.groupby(RUN, sort=False):
-    if run['kl_of_response'].isna().any():
+    moved = run[run['kl_of_response'] > 0]
+    if run['kl_of_response'].isna().any() or len(moved) < 5:
       continue
-    gain = run['gold'] - run.groupby('seed')['gold'].transform(lambda x: x.head(SMOOTH).mean())
-    try:
-      done[key[0]] = overoptimization.fit(run['kl_of_response'], gain, 'rl')
-    except BadInput:
-      continue  # a run that has not moved yet
+    begun = pd.get_dummies(moved['seed']).to_numpy(np.float64)
+    along = overoptimization.FORMS['rl'](np.sqrt(moved['kl_of_response'].to_numpy()))
+    design = np.column_stack([begun, *along])
+    start = np.linalg.lstsq(design, moved['gold'].to_numpy(), rcond=None)[0][: begun.shape[1]]
+    gain = moved['gold'].to_numpy() - begun @ start
+    done[key[0]] = overoptimization.fit(moved['kl_of_response'].to_numpy(), gain, 'rl')
   return done
 
 
+@style.styled
 def draw(found: pd.DataFrame) -> Drawing:
   """Gold (solid) and what was rewarded (dashed) of every run."""
   over_kl = not found['kl_of_response'].isna().any()

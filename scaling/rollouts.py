@@ -33,8 +33,8 @@ class Rollouts(NamedTuple):
   rewards: np.ndarray  # float64 [P, G], of the feedback; penalties are added later
   gold: np.ndarray  # float64 [P, G]: the verifier's
   drawn_at: np.ndarray  # int64 []: the update whose policy drew them
-  # float64 [4]: prompts drawn for it, groups of them without variance, responses without a verdict,
-  # mean reward of all
+  # float64 [5]: prompts drawn for it, groups of them without variance, responses without a verdict,
+  # and of all that was drawn, kept or not, the mean reward and the mean of gold
   tally: np.ndarray
 
 

@@ -25,7 +25,7 @@ def drawn_of(seed=0):
   tokens = rng.integers(2, 20, (P, G, R)).astype(np.int32)
   rewards = rng.integers(0, 2, (P, G)).astype(np.float64)
   logp = -rng.uniform(0.1, 3, (P, G, R)).astype(np.float32)
-  tally = np.array([P, 0, 0, rewards.mean()])
+  tally = np.array([P, 0, 0, rewards.mean(), rewards.mean()])
   where = np.arange(P), tokens, lengths, lengths < R, logp, rewards, rewards, np.int64(0), tally
   return prompts * (np.arange(S) < at_most[:, None]), at_most, rollouts.Rollouts(*where)
 

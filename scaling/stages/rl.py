@@ -194,7 +194,7 @@ def draw(tools: Tools, params: dict, update: int, side: Side, key) -> tuple[Roll
   rewards, RESAMPLED times at most; then some of those without stay in.
   """
   recipe, shape, vocab = tools.recipe, tools.shape, tools.vocab
-  P, ledger, kept, tally = shape.prompts, compute.empty(), [], np.zeros(4)
+  P, ledger, kept, tally = shape.prompts, compute.empty(), [], np.zeros(5)
   resample = recipe['zero_variance'] == 'resample'
   for _ in range(RESAMPLED if resample else 1):
     chosen = rollouts.choose(
@@ -217,12 +217,12 @@ def draw(tools: Tools, params: dict, update: int, side: Side, key) -> tuple[Roll
     rates = rollouts.passed(side.rates, chosen, got.rewards)
     side = side._replace(cursor=side.cursor + 1, rates=rates)
     varied = got.rewards.std(axis=1) > 0
-    tally += P, (~varied).sum(), got.no_verdict, got.rewards.mean()
+    tally += P, (~varied).sum(), got.no_verdict, got.rewards.mean(), got.gold.mean()
     arrays = chosen, drawn.tokens, drawn.lengths, drawn.stopped, drawn.sampler_logprobs
     kept.append((varied, [np.asarray(x) for x in (*arrays, got.rewards, got.gold)]))
     if not resample or sum(v.sum() for v, _ in kept) >= P:
       break
-  tally[3] /= len(kept)
+  tally[3:] /= len(kept)
   varied = np.concatenate([v for v, _ in kept])
   take = np.sort(np.argsort(~varied, kind='stable')[:P]) if resample else np.arange(P)
   arrays = [np.concatenate(parts)[take] for parts in zip(*(x for _, x in kept), strict=True)]
@@ -331,10 +331,10 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
       ledger = compute.add(ledger, *[one] * recipe['epochs'])
   watched = processes.gather(watched)
   row = {name: float(np.mean([w[name] for w in watched])) for name in watched[0]}
-  drawn, flat, missing, reward = taken.tally
+  drawn, flat, missing, reward, gold = taken.tally
   row |= {
     'reward': float(reward),
-    'gold': float(taken.gold.mean()),
+    'gold': float(gold),
     'zero_variance': float(flat / drawn),
     'prompts_drawn': float(drawn),
     'no_verdict': float(missing),

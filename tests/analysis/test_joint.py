@@ -1,6 +1,5 @@
 """The joint law: planted truth recovered, exact derivatives, a corner that does not leak."""
 
-import time
 
 import numpy as np
 import pandas as pd
@@ -94,10 +93,8 @@ def test_derivatives_are_those_of_finite_differences(study, name):
     assert hessian[0, j] == pytest.approx(curve[0], rel=1e-5, abs=1e-4)
 
 
-def test_planted_coefficients_lie_in_their_intervals_and_the_fit_is_quick(study):
-  began = time.perf_counter()
+def test_planted_coefficients_lie_in_their_intervals(study):
   fit = joint.fit_joint(study, bootstrap=100)
-  assert time.perf_counter() - began < 4  # about 0.3 s alone on one core
   assert fit.cells == 31 and fit.basis.mean == ('1', 'N', 'D', 'C', 'N*D')
   planted = {term: MEAN[term] for term in fit.basis.mean}
   planted |= {f'dispersion {term}': DISPERSION.get(term, 0.0) for term in joint.DISPERSION}

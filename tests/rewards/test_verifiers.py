@@ -4,7 +4,6 @@ import builtins
 import functools
 import json
 import pathlib
-import time
 
 import pytest
 from hypothesis import given
@@ -189,14 +188,11 @@ def test_nothing_answered_is_run(task, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name in ('eval', 'exec', 'compile'):
     monkeypatch.setattr(builtins, name, lambda *args, **kw: ran.append(args))
-  started = time.monotonic()
   gold = verify(problem, problem.solution).correct
   verdicts = [verify(problem, f'#{text}').correct for text in MALICE]
-  seconds = time.monotonic() - started
   monkeypatch.undo()
   assert gold and not any(verdicts)
   assert not ran and not list(tmp_path.iterdir())
-  assert seconds < 1
 
 
 def test_unknown_and_unusable_tasks_are_refused():

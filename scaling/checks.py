@@ -48,6 +48,7 @@ ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
   'model.sizes': str,
   'pretrain.tasks': str,
   'sft.tokens': float,
+  'sft.unique_tokens': float,
   'rl.updates': int,
   'rl.runs': str,
   'rl.sizes': str,
@@ -502,19 +503,24 @@ def validate(c: ConfigDict) -> None:
     bool(c.pretrain.tasks) == (c.pretrain.tokens > 0),
     'config.pretrain.tokens and config.pretrain.tasks: set both, or neither to start from scratch',
   )
-  budgets = {'sft': sorted(c.sft.tokens), 'pretrain': [c.pretrain.tokens] * bool(c.pretrain.tokens)}
-  for stage, tokens in budgets.items():
+  budgets = {
+    'sft.tokens': sorted(c.sft.tokens),
+    'sft.unique_tokens': sorted(c.sft.unique_tokens),
+    'pretrain.tokens': [c.pretrain.tokens] * bool(c.pretrain.tokens),
+  }
+  for key, tokens in budgets.items():
+    stage = key.split('.')[0]
     per_step = c[stage].rows * c.data.row_tokens
     for less, more in itertools.pairwise([0, *tokens]):
       _require(
         more >= per_step,
-        f'config.{stage}.tokens has {more:,.0f}, less than one batch of {stage}.rows x '
+        f'config.{key} has {more:,.0f}, less than one batch of {stage}.rows x '
         f'data.row_tokens = {per_step:,}',
       )
       steps = round(more / per_step)
       _require(
         round(less / per_step) < steps,
-        f'config.{stage}.tokens has {less:,.0f} and {more:,.0f}, both {steps} steps of '
+        f'config.{key} has {less:,.0f} and {more:,.0f}, both {steps} steps of '
         f'{per_step:,} tokens: set them further apart',
       )
 

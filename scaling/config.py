@@ -80,6 +80,10 @@ def default() -> ConfigDict:
 
   c.sft = ConfigDict()
   c.sft.tokens = (65_536, 131_072, 262_144)  # budgets: one trunk, and a decay branch for each
+  # Budgets of distinct tokens, each crossed with all of sft.tokens: the first rows of the SFT pool,
+  # walked again and again; each is a part of the next, and has a trunk of its own. (): all of the
+  # pool. RL, searches, reward models and other stages begin from the largest.
+  c.sft.unique_tokens = ()
   c.sft.rows = 16
   c.sft.learning_rate = 2e-3
   c.sft.warmup_steps = 20

@@ -1,6 +1,5 @@
 """The joint law: planted truth recovered, exact derivatives, a corner that does not leak."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -10,7 +10,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # of this run alone; its work
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='postscale-tests-')
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+os.environ.setdefault(
+  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+)  # half of the compile time each
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # of the commands that tests run, too
 
 import jax

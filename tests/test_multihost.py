@@ -35,10 +35,7 @@ def _start(workdir, count, devices, *args, each=None, log=None):
   What they print goes into `log`0, `log`1, …
   """
   where = f'--coordinator=localhost:{_port()}'
-  env = os.environ | {
-    'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices),
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
-  }  # fmt: skip
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)}
   started = []
   for i in range(count):
     many = ['--multihost', where, f'--num_processes={count}', f'--process_id={i}']

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -69,11 +70,15 @@ def test_what_was_not_given_is_unknown_and_marked(checkpoint):
 
 
 @pytest.fixture(scope='module')
-def lora_workdir(tmp_path_factory):
+def lora_workdir(tiny_workdir, tmp_path_factory):
+  workdir = study.open_workdir(tmp_path_factory.mktemp('lora') / 'w')
+  shutil.copytree(tiny_workdir / 'data', workdir / 'data')
+  base = stage_of(tiny_workdir, 'pretrain')  # has no adapters: it is the tiny study's
+  shutil.copytree(base, workdir / 'stages' / base.name)
   c = tiny.get_config()
   c.name, c.lora.rank, c.rl.updates, c.rl.sft_tokens = 'adapters', 2, (1,), (1024,)
   c.sft.tokens = (1024,)
-  return study.run(c, tmp_path_factory.mktemp('lora') / 'w')
+  return study.run(c, workdir)
 
 
 def stage_of(workdir, kind):

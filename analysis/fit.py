@@ -49,6 +49,7 @@ class Fit(NamedTuple):
   flat: tuple = ()  # sets of parameters that may move together, far, at no cost
   aicc: float = np.nan  # of the rows fitted; compares laws on the same rows by the same loss
   held: int = 0  # rows held out
+  ranges: dict = {}  # noqa: RUF012  input of the law -> (low, high) over the rows fitted
   provenance: dict = {}  # noqa: RUF012  hash of data, versions, options, command
 
   @property
@@ -81,7 +82,7 @@ def read(path, law: Law | Callable | None = None) -> Fit:
   output = next(iter(set(about['columns']) - set(find(law or about['law'], 'y').inputs)), 'y')
   pairs = lambda of: {name: tuple(x) for name, x in of.items()}
   given |= {'samples': np.array(given['samples']).reshape(-1, len(given['params']))}
-  given |= {'intervals': pairs(given['intervals']), 'profiles': pairs(given['profiles'])}
+  given |= {name: pairs(given[name]) for name in ('intervals', 'profiles', 'ranges')}
   given |= {name: tuple(tuple(x) for x in given[name]) for name in ('dropped', 'flat')}
   return Fit(**given, definition=find(law or about['law'], output))
 
@@ -205,6 +206,7 @@ def fit(
     flat=flat,
     aicc=_aicc(optimum),
     held=int(data.held.sum()),
+    ranges={name: _range(data.arrays[name][~data.held]) for name in law.inputs},
     provenance=_provenance(data, options, command),
   )
   if not data.held.any():
@@ -409,6 +411,10 @@ def _provenance(data, options, command):
     'options': options,
     'command': command,
   }
+
+
+def _range(values):
+  return float(values.min()), float(values.max())
 
 
 def _nearest(points, queries):

@@ -2,8 +2,9 @@
 
 python -m analysis.frontier WORKDIR [--study=NAME] [--queries=1e5] [--budget=1e12,1e13]
     [--target=0.3] [--pretraining=sunk|counted] [--rates=…] [--out=frontier.png]
-python -m analysis.frontier fit.json --table=runs.csv [--queries=1e9 --prompt=512 --response=256]
-    [--budget=1e22] [--target=2.1] [--pretrained=…] [--inputs=…] [--rates=…] [--out=plan.png]
+python -m analysis.frontier fit.json [--queries=1e9 --prompt=512 --response=256]
+    [--budget=1e22] [--target=2.1] [--pretrained=…] [--rates=…] [--out=plan.png]
+    [--inputs=… --table=runs.csv --columns=N=…,D=…]
 
 Of a study: splits measured, chosen on one half of the problems and scored on the other, and beside
 them what the law of majority@k would choose. Of a fit (python -m analysis.fit … --out=fit.json):
@@ -56,7 +57,7 @@ def main(argv=None) -> int:
   study.add_argument('--study', help='its name; the newest of the workdir if left out')
   study.add_argument('--pretraining', default='sunk', help='sunk (default) or counted')
   law = parser.add_argument_group('of a fit')
-  law.add_argument('--table', help='that was fitted: what it measured, beyond is extrapolated')
+  law.add_argument('--table', help='that was fitted, where the law has other inputs')
   law.add_argument('--columns', help='N=…,D=… of the table, where the law has other inputs')
   law.add_argument('--inputs', help="the law's other inputs: C=6*N*D,M=D/N, or a number: U=1e9")
   law.add_argument('--prompt', help='tokens of a query')
@@ -156,19 +157,21 @@ def _evaluate(formula, N, D, C, k):
 
 
 def _ranges(args, found, inputs):
-  """N, D, C and k -> (low, high) in the table that was fitted."""
-  if not args.table:
-    raise BadInput(f'{args.source}: say --table=…, the table that was fitted: what was measured?')
-  table = columns.read_table(args.table)
-  ranges = {planning.ALIASES.get(x, x): r for x, r in planning.measured(found, table).items()}
+  """N, D, C and k -> (low, high) of the rows fitted; of a table's columns where it is given."""
+  ranges = {planning.ALIASES.get(x, x): r for x, r in found.ranges.items()}
   ranges = {x: r for x, r in ranges.items() if x in ('N', 'D', 'C', 'k') and x not in inputs}
+  if bool(args.columns) != bool(args.table):
+    raise BadInput('--columns names columns of --table=…: give both, or neither')
   known = parse_pairs('--columns', args.columns) if args.columns else {}
+  table = columns.read_table(args.table) if args.table else None
   for name, column in known.items():
     values = columns.numbers(table, column, known, positive=True)
     ranges[name] = float(values.min()), float(values.max())
   for name in ('N', 'D'):
     if name not in ranges:
-      raise BadInput(f'{found.law} has no input {name}; say where it is: --columns={name}=…')
+      raise BadInput(
+        f'{found.law} has no input {name}; say where it is: --table=… --columns={name}=…'
+      )
   return ranges
 
 

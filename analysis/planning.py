@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import columns, minimise
 from analysis.errors import BadInput
 from analysis.optimum import (
   VARIABLES,
@@ -161,17 +160,6 @@ def of_fit(
     reach=reach,
     open=reach >= REACH,
   )
-
-
-def measured(fit, table) -> dict:
-  """(low, high) of each input of the law over the rows of `table` that were fitted."""
-  options, how = fit.provenance['options'], minimise.parse_loss(fit.loss)
-  data = columns.read(
-    fit.definition, table, fit.columns, log=how.log, se=options['se'], trials=options['trials'],
-    clusters=None, drop=options['drop'], holdout=options.get('holdout'), missing=options['missing'],
-  )  # fmt: skip
-  rows = {name: data.arrays[name][~data.held] for name in fit.definition.inputs}
-  return {name: (float(values.min()), float(values.max())) for name, values in rows.items()}
 
 
 def for_budget(problem: Problem, budget: float, inside: bool = False) -> Choice:

@@ -63,7 +63,7 @@ def test_plan_a_run(beside, workdir, monkeypatch):
   assert any('<figure id="plan">' in page for page in pages)
   table = columns.read_table(str(FOLDER / 'example_runs.csv'))
   found = fit.fit('chinchilla', table, COLUMNS, bootstrap=0)
-  problem = planning.of_fit(found, planning.measured(found, table), 1e9, 512, 256)
+  problem = planning.of_fit(found, found.ranges, 1e9, 512, 256)
   choice = planning.for_target(problem, 2.3)
   assert any(plan_words.human(choice.split['N']) in page for page in pages)
   assert '10× training tokens ≈' in printed and 'by the law of majority@k' in printed

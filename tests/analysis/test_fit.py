@@ -100,6 +100,8 @@ def test_holdout_is_not_seen_and_is_scored_beside_the_nearest_row():
   table, mask = planted('power'), np.arange(16) >= 13
   result = fit('power', table, same('power'), holdout=mask, bootstrap=0)
   assert result.rows == 13 and result.holdout_error < 1e-6
+  fitted = np.asarray(table['x'])[~np.asarray(mask)]
+  assert result.ranges == {'x': (fitted.min(), fitted.max())}
   last = np.log(table['L'][12] / table['L'][13:])
   assert result.baseline_error == pytest.approx(np.sqrt(np.mean(last**2)))
   table.loc[mask, 'L'] *= 2

@@ -42,7 +42,7 @@ def run(capsys, *argv):
 
 def test_a_fit(folder, capsys):
   code, out, err = run(
-    capsys, folder / 'fit.json', f'--table={folder / "runs.csv"}', '--queries=1e9',
+    capsys, folder / 'fit.json', '--queries=1e9',
     '--prompt=500', '--response=300', '--budget=1e21', '--target=2.4', f'--out={folder / "p.png"}',
   )  # fmt: skip
   assert code == 0 and not err
@@ -90,15 +90,15 @@ def test_a_study_in_money(folder, capsys):
 @pytest.mark.parametrize(
   'argv, words',
   [
-    (['fit.json'], 'say --table'),
-    (['none.json', '--table=runs.csv'], 'no such file'),
-    (['runs.csv', '--table=runs.csv'], 'is not a fit'),
-    (['fit.json', '--table=runs.csv', '--queries=1e9'], 'tokens of a query'),
-    (['fit.json', '--table=runs.csv', '--target=1.2'], 'out of reach'),
-    (['fit.json', '--table=runs.csv', '--budget=much'], 'not a number'),
-    (['fit.json', '--table=runs.csv', '--budget=-1'], 'not negative'),
-    (['fit.json', '--table=runs.csv', '--inputs=C=6*Z'], "'Z' is none of N, D, C, k"),
-    (['over.json', '--table=runs.csv'], 'no input N'),
+    (['fit.json', '--table=runs.csv'], 'give both, or neither'),
+    (['none.json'], 'no such file'),
+    (['runs.csv'], 'is not a fit'),
+    (['fit.json', '--queries=1e9'], 'tokens of a query'),
+    (['fit.json', '--target=1.2'], 'out of reach'),
+    (['fit.json', '--budget=much'], 'not a number'),
+    (['fit.json', '--budget=-1'], 'not negative'),
+    (['fit.json', '--inputs=C=6*Z'], "'Z' is none of N, D, C, k"),
+    (['over.json'], 'no input N'),
     (['study', '--pretraining=free'], "'sunk' or 'counted'"),
     (['study', '--rates=train=1'], 'prefill is missing'),
     (['study', '--rates=train=1,prefill=0,decode=1'], 'above 0'),
@@ -115,9 +115,7 @@ def test_bad_input_is_a_line_and_exit_code_2(folder, capsys, monkeypatch, argv, 
 
 def test_as_a_module_it_warns_of_nothing(folder):
   command = [sys.executable, '-m', 'analysis.frontier', str(folder / 'fit.json'), '--budget=1']
-  done = subprocess.run(
-    [*command, f'--table={folder / "runs.csv"}'], cwd=ROOT, capture_output=True, text=True
-  )
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'buys nothing' in done.stderr
 
 

@@ -1,10 +1,11 @@
 """RL runs of a study side by side: reward, gold and KL at every update; over-optimisation.
 
-    python -m analysis.reinforcement WORKDIR [--study=NAME] [--out=rl.png]
+    python -m analysis.reinforcement WORKDIR [--study=NAME] [--out=rl.png] [--laws=laws.png]
 
 A run is a chain of stages, joined here into one curve a seed. Where the KL to the SFT parent was
 measured (config.rl.measure_kl, or a KL that has a weight), gold and proxy are drawn over its root,
-with Gao's fit (2210.10760) of the gold; else over updates.
+with Gao's fit (2210.10760) of the gold; else over updates. Of runs that are long enough the laws of
+`rl_laws` are compared by what they foretell of the second half.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import overoptimization, style, tables
+from analysis import overoptimization, rl_laws, style, tables
 from analysis.errors import BadInput
 from analysis.style import INK, Drawing
 
@@ -24,9 +25,9 @@ SMOOTH = 5  # updates that a point of a drawn curve is the mean of
 
 
 def curves(workdir, study: str | None = None) -> pd.DataFrame:
-  """One row an update of every RL run: RUN (run: as config.rl.runs calls it), seed, step, and what
-  was measured: reward, gold, kl_of_response (NaN where not measured), entropy, zero_variance, …
-  BadInput where the study has no RL.
+  """One row an update of every RL run: RUN (run: as config.rl.runs calls it), seed, step, samples
+  (responses drawn so far), and what was measured: reward, gold, kl_of_response (NaN where not
+  measured), entropy, zero_variance, … BadInput where the study has no RL.
   """
   rows = []
   for plan in tables.plans(workdir, study).values():
@@ -37,13 +38,15 @@ def curves(workdir, study: str | None = None) -> pd.DataFrame:
       recipe = stage['recipe']
       about = dict(run=recipe['called'], model=recipe['preset'], seed=recipe['seed'])
       about['sft_tokens'] = _sft_tokens(workdir, recipe['reference'])
-      rows.append(tables.parquet(path).assign(**about))
+      table = tables.parquet(path)
+      rows.append(table.assign(samples=table['prompts_drawn'] * recipe['group'], **about))
   if not rows:
     raise BadInput(f'{workdir}: no RL stage with a curve; set config.rl.updates in the study')
   found = pd.concat(rows, ignore_index=True)
   if 'kl_of_response' not in found:
     found['kl_of_response'] = np.nan
-  return found.sort_values([*RUN, 'seed', 'step'], ignore_index=True)
+  found = found.sort_values([*RUN, 'seed', 'step'], ignore_index=True)
+  return found.assign(samples=found.groupby([*RUN, 'seed'])['samples'].cumsum())
 
 
 def _sft_tokens(workdir, stage_id: str) -> float:
@@ -134,6 +137,7 @@ def main(argv=None) -> int:
   parser.add_argument('workdir', type=Path)
   parser.add_argument('--study', help='its name; default: all of the workdir')
   parser.add_argument('--out', help='a picture to write')
+  parser.add_argument('--laws', help='a picture of the laws of the first run to write')
   args = parser.parse_args(argv)
   try:
     found = curves(args.workdir, args.study)
@@ -147,6 +151,17 @@ def main(argv=None) -> int:
       f'{name}: gold gain d (α − β log d), α {fit.alpha:.3f}, β {fit.beta:.3f} (95 % {low:.3f} to '
       f'{high:.3f}), RMSE {fit.rmse:.3f} over {fit.points} updates'
     )
+  laws = rl_laws.of_runs(found, RUN)
+  for name, compared in laws.items():
+    print('\n'.join(rl_laws.words(name, compared)))
+  if args.laws:
+    if not laws:
+      print(
+        f'--laws: no run has {rl_laws.LEAST} windows of {rl_laws.WINDOW} updates', file=sys.stderr
+      )
+      return 2
+    rl_laws.draw(*next(iter(laws.items()))).savefig(args.laws, dpi=150)
+    print(f'wrote {args.laws}')
   if args.out:
     draw(found).figure.savefig(args.out, dpi=150)
     print(f'wrote {args.out}')

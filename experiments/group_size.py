@@ -1,6 +1,6 @@
 """Few samples of many prompts, or many of few? 512 samples an update, in groups of 4 to 64.
 
-python run.py --config=experiments/group_size.py --workdir=results/studies
+python run.py --config=experiments/group_size.py --workdir=results/rl
 """
 
 from ml_collections import ConfigDict

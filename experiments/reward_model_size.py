@@ -21,6 +21,7 @@ def base(arg: str = '') -> ConfigDict:
   c.scorers.policies = c.rl.sizes = (policy,)
   c.rl.sft_tokens, c.rl.prompts = c.sft.tokens, 8 if arg else 32
   c.rl.updates = (2,) if arg else (30, 60)
+  c.rl.learning_rate, c.rl.warmup_steps = 3e-4, 10
   c.rl.measure_kl, c.rl.least_accuracy = True, 0.0  # to see what it would have refused
   return c
 

@@ -1,6 +1,6 @@
 """What a bad verifier does: wrong answers accepted, right ones refused, at given rates.
 
-    python run.py --config=experiments/verifier_noise.py --workdir=results/studies
+    python run.py --config=experiments/verifier_noise.py --workdir=results/rl
 
 The mistakes hang on (seed, update, problem, sample) alone, and those of a lower rate are among
 those of a higher one. Every point is measured by the true verifier.

@@ -21,13 +21,16 @@ def _workdir(folder, runs, updates=40, kl=True):
     for seed in (0, 1):
       for part, steps in enumerate(np.array_split(np.arange(updates), 2)):
         d = 0.05 * (steps + 1)
-        table = pd.DataFrame({'step': steps, 'gold': gold(d) + 0.01 * seed, 'reward': d})
+        table = pd.DataFrame(
+          {'step': steps, 'gold': gold(d) + 0.01 * seed, 'reward': d, 'prompts_drawn': 4.0}
+        )
         if kl:
           table['kl_of_response'] = d**2
         here = folder / 'stages' / f'rl-{name}-{seed}-{part}'
         here.mkdir()
         table.to_parquet(here / 'metrics.parquet')
         recipe = {'called': name, 'preset': '25k', 'seed': seed, 'reference': 'sft-0'}
+        recipe['group'] = 8
         stage = {'id': here.name, 'kind': 'rl', 'label': here.name, 'recipe': recipe}
         (here / 'stage.json').write_text(json.dumps(stage))
         stages.append({'id': here.name, 'kind': 'rl', 'label': here.name, 'seed': seed})

@@ -1,6 +1,7 @@
 """Audits of a workdir's scores and verdicts, on a bank made up."""
 
 import json
+import types
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from scipy import stats
 
 from analysis import audits, estimators
-from scaling import bank
+from scaling import bank, compute
 from scaling.data.batches import Problem
 from scaling.errors import BadInput
 from scaling.rewards import audit as rates
@@ -112,13 +113,50 @@ def test_the_gate_lets_the_good_one_through(workdir):
     audit.gate(workdir, 'score-0', 0.9)
 
 
-def test_the_command_prints_them_all(workdir, tmp_path, capsys):
+@pytest.fixture(scope='module')
+def judged(workdir):
+  """A stage of RL before its first update, and how often its judge was asked."""
+  (drawn,) = workdir.glob('stages/sample-*')
+  recipe = {'scored': drawn.name, 'reward': 'judge 25k', 'least_accuracy': 0.9}
+  stage = stages.make('rl', 'sft-1', 'rl', recipe)
+  begin(workdir, stage)
+  problems = [Problem(f'p{p}', 'jsonl', '', '', '', {}) for p in range(P)]
+  setting, asked = types.SimpleNamespace(workdir=workdir), []
+
+  def says(problems, texts, sequences, prompt_lengths):
+    asked.append([(problem.id, group) for problem, group in zip(problems, texts, strict=True)])
+    values = [[0.9 * (text == 'True') for text in group] for group in texts]
+    return np.array(values), compute.empty()
+
+  return stage, lambda least: audit.gate_judge(
+    setting, stage._replace(recipe=recipe | {'least_accuracy': least}), problems, says
+  ), asked  # fmt: skip
+
+
+def test_a_judge_is_asked_once_before_rl_and_refused_where_it_errs(workdir, judged):
+  stage, gate, asked = judged
+  assert gate(0.9) == gate(0.9) == compute.empty()
+  (one,) = asked
+  assert len(one) == P and all(len(texts) == audit.JUDGED for _, texts in one)
+  path = stages.folder(workdir, stage.id) / 'judged.parquet'
+  table = pd.read_parquet(path)
+  assert (table['score'].gt(0.5) == table['correct']).all() and len(table) == P * audit.JUDGED
+  found = audit.of_judge(path.parent)
+  assert found.audit.accuracy == 1 and found.ks == [1, 2]
+  wrong = table.assign(score=np.where(table['sample'] % 2, 0.5, table['score']))
+  wrong.to_parquet(path)
+  with pytest.raises(BadInput, match=r'^rl-\w+ \(judge 25k\): balanced accuracy'):
+    gate(0.95)
+  table.to_parquet(path)
+
+
+def test_the_command_prints_them_all(workdir, judged, tmp_path, capsys):
   assert audit.main([str(workdir)]) == 0
   said = capsys.readouterr().out
-  assert said.count('balanced accuracy') == 3 and 'verifier lenient of' in said
-  assert 'no verdict on 0.025' in said and said.count('best of 4') == 3
+  assert said.count('balanced accuracy') == 4 and 'verifier lenient of' in said
+  assert 'no verdict on 0.025' in said and said.count('best of 4') == 3 and '(judge 25k)' in said
   drawing = audits.picture(audits.load(workdir))
-  assert drawing.caption.count('balanced accuracy') == 3
+  assert drawing.caption.count('balanced accuracy') == 4
   assert audits.main([str(workdir), f'--out={tmp_path / "a.png"}']) == 0
   assert (tmp_path / 'a.png').stat().st_size > 10_000
   assert audits.main([str(tmp_path)]) == 2 and audit.main([str(tmp_path)]) == 2

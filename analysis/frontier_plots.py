@@ -121,7 +121,7 @@ def frontier_figure(
     )
   shown = 'FLOP' if unit == 'FLOP' else ''
   style.log_axis(axes.xaxis, table['total'].min(), table['total'].max(), shown)
-  style.percent_axis(axes.yaxis, 0 if top > 0.1 else 1)
+  style.percent_axis(axes.yaxis)
   axes.set_ylim(0, top * (1.08 + 0.075 * max(len(chosen), 1)))
   axes.set_yticks([y for y in ticker.MaxNLocator(5).tick_values(0, top) if y <= top])
   spent = 'pretraining + SFT + RL' if pretraining == 'counted' else 'SFT + RL'

@@ -181,8 +181,9 @@ def few(values, most: int = 7) -> list:
   return values[:: -(-len(values) // most)]
 
 
-def percent_axis(axis, decimals: int = 0) -> None:
-  axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=decimals, symbol=' %'))
+def percent_axis(axis) -> None:
+  """Labels shares in percent, with as many decimals as the ticks need."""
+  axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{round(100 * x, 6):g} %'))
 
 
 def ramp(items) -> dict:

@@ -5,6 +5,17 @@
 
 It shares its base with the experiments on test-time compute. Every update records what the reward
 model says (proxy), what the verifier says (gold), and the KL to the SFT parent.
+
+Time: 15 minutes of CPU, about 17 minutes on 2 cores that did much other work, its base included.
+
+Seen at seed 2, 75k, 60 updates of 32 x 16 (docs/results/rl-overoptimization.png): against the
+verifier gold goes from 43 to 46 % at a root of the KL of 0.8; on the test problems pass@1 42.5 to
+45.6 %. Against the reward models of 25k and 75k the proxy rises, .39 to .62 and .38 to .63, and
+gold falls from the first nats on, 42 to 0.3 and 41 to 0.2 %, at a root of the KL of 8: there is no
+rise before the fall, so Gao's law has a negative alpha here (-.22 and -.20), and the larger reward
+model is no better. Their audit had said so: balanced accuracies of .71 and .69 with a ceiling of 60
+and 55 % if mistakes were independent, while best of 16 by them, 42 and 41 %, is below one sample.
+config.rl.least_accuracy, at its default of .55, would have let both through.
 """
 
 from ml_collections import ConfigDict

@@ -43,7 +43,8 @@ def picture(table: pd.DataFrame) -> Drawing:
     right.axhline(one['ceiling'], color=colour, lw=0.8, ls='--', alpha=0.7)
     words.append(
       f'{what}: balanced accuracy {one["accuracy"]:.3f} on {one["samples"]:.0f} samples of '
-      f'{one["problems"]:.0f} problems, a ceiling of {percent(one["ceiling"])}'
+      f'{one["problems"]:.0f} problems, {one["within"]:.3f} between samples of one problem, a '
+      f'ceiling of {percent(one["ceiling"])}'
     )
   left.set_xticks(range(len(RATES)), RATES.values())
   left.set_xlim(-0.6, len(RATES) - 0.4)

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, frontier, hosted, readings, test_time
+from analysis import estimators, frontier, hosted, readings, self_training_words, test_time
 from analysis.frontier import FLOOR
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
@@ -38,6 +38,8 @@ def main(reading: Reading, queries: float | None = None) -> list[str]:
     return endings(reading) + hosted.findings(reading.study)
   lines = endings(reading) + loss(reading) + coverage(reading)
   lines += strategies(reading) + compute_optimal(reading) + rl(reading) + joint(reading)
+  if reading.taught is not None:
+    lines += self_training_words.findings(reading.taught)
   if reading.quality is not None:
     queries = queries or frontier.default_queries(reading.quality)
     measured = frontier.measured(reading.deployable, queries, 'sunk')

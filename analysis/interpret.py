@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, frontier, hosted, readings, test_time
+from analysis import estimators, frontier, hosted, readings, self_training, sft, test_time
 from analysis.errors import BadInput
 from analysis.fit import Fit, fit
 from analysis.frontier import Quality
@@ -33,6 +33,8 @@ class Reading(NamedTuple):
   strategies: pd.DataFrame = pd.DataFrame()  # test_time.quality; empty without outcomes
   optimal: test_time.Optimal | None = None  # compute-optimal test time of one cell
   scorers: pd.DataFrame = pd.DataFrame()  # one row a scorer and bank: how good its scores are
+  taught: self_training.Found | None = None  # None: no run of config.synthetic, no DPO
+  sft_laws: sft.Compared | None = None  # the laws of SFT by what they say of cells left out
 
 
 def interpret(study: Study) -> Reading:
@@ -85,6 +87,8 @@ def interpret(study: Study) -> Reading:
     *(study, quality, losses, loss_fit, coverage, changes, rl_fits),
     *(joint, majority, corner, corner_majority, tuple(missing)),
     *(deployable, measured, optimal, test_time.scorers(study)),
+    self_training.of_study(study),
+    attempt('SFT laws', sft.of_study, study) if len(losses) >= 4 else None,
   )
 
 

@@ -161,6 +161,16 @@ def data_constrained(
   return E + A * np.exp(-alpha * np.log(size)) + B * np.exp(-beta * np.log(tokens))
 
 
+def repeated(E: FLOOR, B: SCALE, beta: EXPONENT, R_D: (1e-3, 1e9, (1.0, 4.0, 16.0, 64.0)), D, U):
+  """L = E + B / D_eff^beta, D_eff = U + U R_D (1 - exp(-(D/U - 1) / R_D))
+
+  data_constrained at one size: D tokens of which U are unique.
+  """
+  U = np.minimum(U, D)
+  tokens = U + U * R_D * -np.expm1(-(D / U - 1) / R_D)
+  return E + B * np.exp(-beta * np.log(tokens))
+
+
 def overtraining(E: FLOOR, a: SCALE, b: SCALE, eta: EXPONENT, C, M):
   """L = E + (a M^eta + b M^-eta) C^-eta
 
@@ -395,6 +405,7 @@ LAWS = {
     from_function(kaplan_one, 'L', source='2001.08361', propose=proposals.kaplan_one),
     from_function(kaplan, 'L', source='2001.08361', propose=proposals.kaplan),
     from_function(data_constrained, 'L', source='2305.16264', propose=proposals.data_constrained),
+    from_function(repeated, 'L', source='2305.16264, at one size'),
     from_function(overtraining, 'L', source='2403.08540'),
     from_function(downstream_error, 'Err', source='2403.08540'),
     from_function(bnsl, 'y', source='2210.14891'),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from analysis import estimators, findings, hosted, readings, style
+from analysis import estimators, findings, hosted, readings, self_training_plots, sft, style
 from analysis.fit import predict, predict_interval
 from analysis.frontier_plots import frontier_figure, ledger_figure, split_figure
 from analysis.interpret import Reading
@@ -25,8 +25,11 @@ def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]
   drawings = [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
   drawings += [strategies_figure(reading), compute_optimal_figure(reading), rl_figure(reading)]
   drawings += [joint_figure(reading), residuals_figure(reading)]
+  drawings += [sft.draw(reading.sft_laws)] if reading.sft_laws is not None else []
   drawings += [frontier_figure(reading, queries)]
   drawings += [split_figure(reading, queries), ledger_figure(reading)]
+  if reading.taught is not None:
+    drawings += self_training_plots.figures(reading.taught)
   return [drawing for drawing in drawings if drawing is not None]
 
 

@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import findings, frontier, hosted, plan_words, planning, plots, tables
+from analysis import (
+  findings,
+  frontier,
+  hosted,
+  plan_words,
+  planning,
+  plots,
+  self_training_words,
+  sft,
+  tables,
+)
 from analysis.errors import BadInput
 from analysis.interpret import Reading, interpret
 from analysis.joint import TERMS_RULE
@@ -41,6 +51,10 @@ DEFINITIONS = {
   'compute-optimal': 'a strategy and k for each bin of difficulty. Difficulty is estimated from '
   'one half of the samples of each problem, values from the other; strategies are chosen on half '
   'of the problems and scored on the rest. With one set for both it would look better than it is.',
+  'self-training': 'a policy fine-tuned on examples that were made of samples. Round 0 is the SFT '
+  'branch beside it; FLOPs count the samples, and what trained who drew them. Entropy: mean −log p '
+  'of the tokens drawn. distinct-4: the part of the 4-grams of a problem’s samples that are '
+  'distinct.',
   'model FLOPs': 'what the mathematics needs, with attention at real lengths; the x-axis. '
   'Executed FLOPs: what the program did, with padding and recomputation.',
   'parameters': 'are counted without embeddings, unless said otherwise.',
@@ -54,6 +68,12 @@ SCORERS = (
   'AUC: the chance that a right response has a higher score than a wrong one; within problems: of '
   'the same problem, which is what re-ranking needs. Calibration error: how far the share of right '
   'responses is from the score, on average over bins. ±: 95 %, over problems.'
+)
+SFT = (
+  'Each law is fitted to the cells below a cut and errs by so much (root mean square) on those '
+  'beyond it: at the most tokens, of the largest size, or both. 95 %: trunks resampled, of the '
+  f'cells fitted and of those left out, where there are at least {sft.TRUNKS}. A law of a size '
+  'each has parameters for every size.'
 )
 PLAN = (
   'N: parameters; D: SFT tokens; C: FLOPs of RL; k: samples a query. Brackets: 95 %, of N, D, C '
@@ -137,6 +157,15 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
     sections['Laws'] = _laws(reading)
     if reading.majority is not None:
       sections['Frontier by the law'] = _frontier(reading, queries)
+  if reading.sft_laws is not None:
+    lines = [f'<p class="quiet">{SFT}</p>', _list(sft.words(reading.sft_laws), 'ul')]
+    sections['SFT laws'] = [*lines, _table(sft.shown(reading.sft_laws))]
+  if reading.taught is not None:
+    found = reading.taught
+    sections['Self-training'] = [
+      _list(self_training_words.words(found), 'ul'),
+      _table(self_training_words.shown(found.watch, found.K)),
+    ]
   if not reading.scorers.empty:
     sections['Scorers'] = [f'<p class="quiet">{SCORERS}</p>', _table(_scorers(reading))]
   sections['Stages'] = [f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']

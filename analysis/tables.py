@@ -64,7 +64,8 @@ def plans(workdir, study: str | None = None) -> dict[str, dict]:
 def load(workdir, study: str | None = None) -> pd.DataFrame:
   """Records, one row a measurement, with a `study` column; of all studies where none is named.
 
-  A stage that two studies share is there once for each of them.
+  A stage that two studies share is there once for each of them. Policies that learned from samples
+  are among them, and `analysis.self_training` is about them: see `crossed`.
   """
   tables = []
   for name, plan in plans(workdir, study).items():
@@ -83,6 +84,24 @@ def load(workdir, study: str | None = None) -> pd.DataFrame:
     )
   records = pd.concat(tables, ignore_index=True)
   return records[['study', *records.columns.drop('study')]]
+
+
+def crossed(records: pd.DataFrame) -> pd.DataFrame:
+  """The records of the crossed study, size x SFT tokens x RL: without the runs of config.synthetic,
+  whose cells differ in more than that, and of the largest pool."""
+  if 'synthetic' in records:
+    records = records[records['synthetic'] == 'none']
+  return largest_pool(records).reset_index(drop=True)
+
+
+def largest_pool(rows: pd.DataFrame) -> pd.DataFrame:
+  """Of cells whose SFT drew from pools of different sizes (config.sft.unique_tokens), those of the
+  largest of their seed and model. The others are for `analysis.sft`."""
+  if 'sft_pool_tokens' not in rows:
+    return rows
+  pools = rows.groupby(['seed', 'model', 'pretrain_tokens'])['sft_pool_tokens']
+  smaller = rows['sft_pool_tokens'] < pools.transform('max')
+  return rows[~smaller | (rows['sft_tokens'] == 0)]
 
 
 def load_bank(workdir, columns: list[str] | None = None, study: str | None = None) -> pd.DataFrame:
@@ -143,7 +162,7 @@ def _rows(folder: Path, stage_id: str, columns) -> pd.DataFrame:
 
 def counts(workdir, study: str | None = None) -> pd.DataFrame:
   """One row a cell x problem: c correct of n drawn, with the cell's columns and its `bank`."""
-  return _counts(load_votes(workdir, study), load(workdir, study))
+  return _counts(load_votes(workdir, study), crossed(load(workdir, study)))
 
 
 def load_votes(workdir, study: str | None = None) -> pd.DataFrame:
@@ -175,7 +194,7 @@ def curves(workdir, study: str | None = None) -> pd.DataFrame:
 def read(workdir, study: str | None = None) -> Study:
   """A study's tables; the newest of the workdir where none is named."""
   name, plan = list(plans(workdir, study).items())[-1]
-  records = load(workdir, name)
+  records = crossed(load(workdir, name))
   has_bank = bool(_banks(workdir, name))
   votes = load_votes(workdir, name) if has_bank else pd.DataFrame()
   outcomes = {path.parent.name: _json(path) for path in stage_files(workdir, plan, 'done.json')}

@@ -43,7 +43,8 @@ def load_outcomes(workdir, study: str | None = None) -> pd.DataFrame:
 
 def outcomes_of(study: tables.Study) -> pd.DataFrame:
   """`load_outcomes` of a study that was read; empty where it has none."""
-  return _outcomes(study.workdir, [study.plan])
+  found = _outcomes(study.workdir, [study.plan])
+  return found if found.empty else tables.largest_pool(found).reset_index(drop=True)
 
 
 def _outcomes(workdir, plans) -> pd.DataFrame:
@@ -55,8 +56,12 @@ def _outcomes(workdir, plans) -> pd.DataFrame:
       if path.parent.name in found or not records.exists():
         continue
       table, about = tables.parquet(path), tables.parquet(records).iloc[0]
+      if about.get('synthetic', 'none') != 'none':  # see analysis.self_training
+        continue
       for column in ('kind', 'seed', *CELL, 'params_non_embedding'):
         table[column] = about[column]
+      if 'sft_pool_tokens' in about:
+        table['sft_pool_tokens'] = about['sft_pool_tokens']
       table['scorer'] = table['scorer'].fillna('')
       table['scorer_name'] = [presets.get(s, s) if s else '' for s in table['scorer']]
       found[path.parent.name] = table if 'error' in table else table.assign(error=0.0)

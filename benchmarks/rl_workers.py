@@ -66,7 +66,8 @@ def postscale(work):
     shape=shape, shared=True, sample=sample_step.make_sampler(cfg, shape, mesh, how),
     score=train_step.make_score(cfg, mesh, how),
     train=train_step.make_train_step(cfg, loss, options, opt, mesh, how),
-    critic_score=None, critic_train=None, reference=None, reward=feedback, teacher=None, room=0,
+    critic_score=None, critic_train=None, reference=None, reward=feedback,
+    audited=compute.empty(), teacher=None, room=0,
   )  # fmt: skip
   state = train_step.make_init(cfg, opt, mesh)(jax.random.key(0))
   side, key = rl.Side([], 0, np.full(len(texts), np.nan), 0.0, None), jax.random.key(1)

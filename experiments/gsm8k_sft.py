@@ -55,6 +55,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.vocab = 'bytes'
   c.data.row_tokens = 768
   c.data.long_examples = 'drop'
+  c.data.contamination = 'drop'  # a few problems of the file are told in the words of another
   c.data.sft_problems = 6_000
   c.data.rl_problems = 0
   c.data.validation_problems = 150

@@ -13,9 +13,11 @@ verifier gold goes from 43 to 46 % at a root of the KL of 0.8; on the test probl
 45.6 %. Against the reward models of 25k and 75k the proxy rises, .39 to .62 and .38 to .63, and
 gold falls from the first nats on, 42 to 0.3 and 41 to 0.2 %, at a root of the KL of 8: there is no
 rise before the fall, so Gao's law has a negative alpha here (-.22 and -.20), and the larger reward
-model is no better. Their audit had said so: balanced accuracies of .71 and .69 with a ceiling of 60
-and 55 % if mistakes were independent, while best of 16 by them, 42 and 41 %, is below one sample.
-config.rl.least_accuracy, at its default of .55, would have let both through.
+model is no better. Their audit had said so:
+balanced accuracies of .71 and .69, with a ceiling of 60 and 55 % if mistakes were independent; but
+of a right and a wrong sample of one problem they prefer the right one in .53 and .48 (s.e. .03),
+and best of 16 by them, 42 and 41 %, is below one sample. At its default config.rl.least_accuracy
+refuses both for that; here it is 0.
 """
 
 from ml_collections import ConfigDict

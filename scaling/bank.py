@@ -290,19 +290,38 @@ def write(where: Path, table: pd.DataFrame, executed: dict) -> None:
 def spent(where: Path, stage_id: str) -> dict:
   """The ledger of what a stage drew of a bank: nothing of what another had drawn before."""
   ledger = compute.empty()
-  columns = ['stage', 'place', 'sample', 'prefill_flops', 'decode_flops']
   for path in sorted(Path(where).glob('shard-*.parquet')):
     notes = json.loads(pq.read_metadata(path).metadata[b'postscale'])
-    if notes['stage'] != stage_id:
-      continue
-    table = _table(path, columns)
-    once = table.drop_duplicates('place')  # a prompt is prefilled once for each block
-    model = {'prefill': once['prefill_flops'].sum(), 'decode': table['decode_flops'].sum()}
-    part = {k: {kind: float(v) for kind, v in x.items()} for k, x in
-            (('model', model), ('executed', notes['executed']))}  # fmt: skip
-    zeros = compute.empty()
-    ledger = compute.add(ledger, {k: zeros[k] | part[k] for k in part})
+    if notes['stage'] == stage_id:
+      ledger = compute.add(ledger, _ledger(_table(path, COST), notes['executed']))
   return ledger
+
+
+def cost(workdir: Path, stage_id: str) -> dict:
+  """The ledger of all that a stage of sampling asked for, whichever stage drew it."""
+  stage = _stage(workdir, stage_id)
+  recipe, ledger = stage['recipe'], compute.empty()
+  where = folder_of(workdir, stage['parent'], recipe)
+  for path in sorted(where.glob('shard-*.parquet')):
+    table = _table(path, COST)
+    asked = table[(table['sample'] < recipe['n']) & (table['place'] < recipe['problems'])]
+    executed = json.loads(pq.read_metadata(path).metadata[b'postscale'])['executed']
+    part = _ledger(asked, _share(executed, len(asked) / len(table)))
+    ledger = compute.add(ledger, part) if len(asked) else ledger
+  return ledger
+
+
+COST = ['place', 'sample', 'prefill_flops', 'decode_flops']
+
+
+def _ledger(table: pd.DataFrame, executed: dict) -> dict:
+  """The ledger of the rows of a shard; a prompt is prefilled once for each block."""
+  once = table.drop_duplicates('place')
+  model = {'prefill': once['prefill_flops'].sum(), 'decode': table['decode_flops'].sum()}
+  part = {k: {kind: float(v) for kind, v in x.items()} for k, x in
+          (('model', model), ('executed', executed))}  # fmt: skip
+  zeros = compute.empty()
+  return {k: zeros[k] | part[k] for k in part}
 
 
 def _table(path: Path, columns=None) -> pd.DataFrame:

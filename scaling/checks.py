@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from scaling import config, losses
 from scaling.data.attempts import CRITIQUES
-from scaling.data.batches import LONG_EXAMPLES
+from scaling.data.batches import CONTAMINATION, LONG_EXAMPLES, LOSS_ON
 from scaling.data.problem_files import of_file
 from scaling.errors import BadInput
 from scaling.model.presets import PRESETS
@@ -42,11 +42,14 @@ KINDS = {  # how a message names a type
   ConfigDict: 'a section',
 }
 
-ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
+ELEMENTS = {  # of the fields that are tuples; values are distinct, but of those in REPEATED
   'seeds': int,
   'init_tokens': float,
   'model.sizes': str,
+  'data.sft_tasks': str,
+  'data.sft_rates': float,
   'pretrain.tasks': str,
+  'pretrain.rates': float,
   'sft.tokens': float,
   'sft.unique_tokens': float,
   'rl.updates': int,
@@ -59,33 +62,40 @@ ELEMENTS = {  # of the fields that are tuples; numbers and sizes are distinct
   'scorers.policies': str,
   'dpo.feedback': str,
   'dpo.sizes': str,
+  'synthetic.runs': str,
+  'synthetic.sizes': str,
   'search.strategies': str,
   'search.policies': str,
   'search.budgets': int,
 }
 
+REPEATED = ('pretrain.tasks', 'pretrain.rates', 'data.sft_rates', 'init_tokens')
+
 RANGES = (  # what holds for a number, and the fields (or elements of fields) that it holds for
   (
     'at least 1',
     lambda x: x >= 1,
-    'data.row_tokens data.sft_problems data.validation_problems data.test_problems '
+    'data.row_tokens data.ngram data.sft_problems data.validation_problems data.test_problems '
     'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
     'rl.minibatches rl.epochs rl.response_tokens sample.n sample.response_tokens '
     'sample.block_prompts '
     'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
     'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
     'dpo.rounds dpo.problems dpo.pairs_per_problem dpo.rows dpo.judge_tokens '
+    'synthetic.problems synthetic.n synthetic.draws synthetic.judged synthetic.tokens '
+    'synthetic.rounds '
     'scorers.rows search.budgets search.runs search.response_tokens',
   ),
   (
     'at least 0',
     lambda x: x >= 0,
+    'data.sft_rates pretrain.rates pretrain.temperature '
     'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
-    'sft.warmup_steps rl.kl_coef rl.kl_target rl.entropy_coef rl.importance_cap rl.staleness '
-    'rl.overlong_cache rl.environments rl.value_clip rl.teacher_coef optimizer.z_loss lora.rank '
-    'mechanics.loss_chunk model.mup_base '
+    'sft.warmup_steps rl.warmup_steps rl.kl_coef rl.kl_target rl.entropy_coef rl.importance_cap '
+    'rl.staleness rl.overlong_cache rl.environments rl.value_clip rl.teacher_coef optimizer.z_loss '
+    'lora.rank mechanics.loss_chunk model.mup_base '
     'data.reward_problems sample.top_k sample.prompt_chunk sample.block_rows scorers.warmup_steps '
-    'dpo.warmup_steps',
+    'dpo.warmup_steps synthetic.most synthetic.rationalise',
   ),
   (
     'more than 0',
@@ -94,7 +104,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'rl.learning_rate rl.critic_learning_rate rl.temperature rl.clip_high sample.temperature '
     'checkpoint_seconds '
     'lora.alpha init_tokens scorers.epochs scorers.learning_rate search.temperature '
-    'dpo.epochs dpo.learning_rate dpo.beta',
+    'dpo.epochs dpo.learning_rate dpo.beta synthetic.temperature synthetic.learning_rate',
   ),
   (
     'at least 1',
@@ -113,8 +123,10 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
   (
     'in [0, 1]',
     lambda x: 0 <= x <= 1,
-    'data.attempts rl.false_positive rl.false_negative rl.least_accuracy rl.drop_passed rl.gamma '
-    'rl.gae_lambda',
+    'data.near_duplicates '
+    'data.attempts data.reversed rl.false_positive rl.false_negative rl.least_accuracy '
+    'rl.drop_passed rl.gamma rl.gae_lambda synthetic.mix synthetic.agreement synthetic.pass_low '
+    'synthetic.pass_high',
   ),
   ('at least 2', lambda x: x >= 2, 'dpo.n'),
   ('in (0, 1)', lambda x: 0 < x < 1, 'scorers.held_out dpo.held_out'),
@@ -168,7 +180,7 @@ def _check_fields(c: ConfigDict) -> None:
         _is(element, ELEMENTS[key]),
         f'config.{key} has {element!r}: each of its values must be {KINDS[ELEMENTS[key]]}',
       )
-    if kind is tuple and key not in ('pretrain.tasks', 'init_tokens'):
+    if kind is tuple and key not in REPEATED:
       _require(len(set(value)) == len(value), f'config.{key} has a value twice: {value}')
   for words, holds, keys in RANGES:
     for key in keys.split():
@@ -206,13 +218,13 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
     batches.append(('config.rl.prompts x group / minibatches', rows))
   if c.scorers.objectives:
     batches.append(('config.scorers.rows', c.scorers.rows))
-  if c.dpo.feedback:
+  if c.dpo.feedback or any(text.startswith('spin') for text in c.synthetic.runs):
     batches.append(('config.dpo.rows', c.dpo.rows))
   return batches
 
 
 def call(text: str, key: str = 'search.strategies', like: str = 'beam(width=4) or dvts'):
-  """(name, options: literals) of an element of config.search.strategies or config.rl.runs."""
+  """(name, options: literals) of an element of config.search.strategies, or of runs."""
   try:
     node = ast.parse(text.strip(), mode='eval').body
     if isinstance(node, ast.Name):
@@ -339,6 +351,32 @@ def algorithm(c: ConfigDict) -> losses.Algorithm:
 OF_STUDY = ('updates', 'sizes', 'sft_tokens', 'runs')  # fields of config.rl that are not of a run
 
 
+def with_fields(c: ConfigDict, section: str, text: str, options: dict, of_study) -> ConfigDict:
+  """The config of one of config.SECTION.runs: its options are fields of that section.
+
+  text: the run, for messages; of_study: the fields that no run has for itself. BadInput for an
+  option that is no other field of it, of another type or out of its range.
+  """
+  one = c.copy_and_resolve_references()
+  for key, value in options.items():
+    _require(
+      key in c[section] and key not in of_study,
+      f'config.{section}.runs has {text!r}: config.{section} has no field {key!r} for a run; '
+      f'{near(key, [field for field in c[section] if field not in of_study])}',
+    )
+    try:
+      one[section][key] = value
+    except TypeError:
+      usual = c[section][key]
+      kind = KINDS[type(usual)] if usual is not None else 'of another type'
+      raise BadInput(
+        f'config.{section}.runs has {text!r}: {key} is {value!r}, and it must be {kind}'
+      ) from None
+  if options:
+    _check_fields(one)
+  return one
+
+
 def rl_runs(c: ConfigDict) -> list[tuple[str, ConfigDict]]:
   """(what it is called, the config with its config.rl) of each of the RL runs of a study.
 
@@ -350,22 +388,7 @@ def rl_runs(c: ConfigDict) -> list[tuple[str, ConfigDict]]:
   found = []
   for text in c.rl.runs or (c.rl.algorithm,):
     name, options = call(text, 'rl.runs', "dapo or grpo(group=4, reward='outcome 75k')")
-    one = c.copy_and_resolve_references()
-    for key, value in (options | {'algorithm': name}).items():
-      _require(
-        key in c.rl and key not in OF_STUDY,
-        f'config.rl.runs has {text!r}: config.rl has no field {key!r} for a run; '
-        f'{near(key, [field for field in c.rl if field not in OF_STUDY])}',
-      )
-      try:
-        one.rl[key] = value
-      except TypeError:
-        kind = KINDS[type(c.rl[key])] if c.rl[key] is not None else 'of another type'
-        raise BadInput(
-          f'config.rl.runs has {text!r}: {key} is {value!r}, and it must be {kind}'
-        ) from None
-    if c.rl.runs:
-      _check_fields(one)
+    one = with_fields(c, 'rl', text, options | {'algorithm': name}, OF_STUDY)
     found.append((text, one))
   return found
 
@@ -457,10 +480,19 @@ def validate(c: ConfigDict) -> None:
     bool(c.name) and c.name.replace('_', '').replace('-', '').isalnum(),
     f'config.name is {c.name!r}: use letters, digits, - and _ (it names a file)',
   )
+  for key, value, known in (
+    ('data.long_examples', c.data.long_examples, LONG_EXAMPLES),
+    ('data.contamination', c.data.contamination, CONTAMINATION),
+    ('sft.loss_on', c.sft.loss_on, LOSS_ON),
+  ):
+    _require(value in known, f'config.{key} is {value!r}: {" or ".join(map(repr, known))}')
   _require(
-    c.data.long_examples in LONG_EXAMPLES,
-    f'config.data.long_examples is {c.data.long_examples!r}: '
-    f'{" or ".join(map(repr, LONG_EXAMPLES))}',
+    bool(c.pretrain.tasks) or not (c.pretrain.rates or c.pretrain.temperature),
+    'config.pretrain.rates or temperature is set and config.pretrain.tasks is empty: name them',
+  )
+  _require(
+    bool(c.data.sft_tasks) or not c.data.sft_rates,
+    'config.data.sft_rates is set and config.data.sft_tasks is empty: name the tasks',
   )
   if c.hosted.model:
     return _check_hosted(c)

@@ -26,7 +26,8 @@ def default() -> ConfigDict:
   c.init_tokens = ()
 
   c.data = ConfigDict()
-  # A task of scaling/data/tasks.py with its arguments, or jsonl(path='…/train.jsonl').
+  # A task of reasoning-gym with its arguments, or of a file: jsonl(path='…/train.jsonl'), math,
+  # code, responses, messages, from JSONL, JSONL.gz, Parquet or TFDS (data/problem_files.py).
   c.data.task = 'chain_sum(min_terms=3,max_terms=3,min_digits=2,max_digits=2)'
   # The prompt: 'short', a bare expression; 'full', the task's own words; or 'chat', those words as
   # a user's message in the tokenizer's own chat template.
@@ -44,6 +45,16 @@ def default() -> ConfigDict:
   c.data.reward_problems = 0  # distinct problems whose samples reward models learn from
   # The part of SFT examples that show an earlier attempt, right or wrong, to be revised or judged.
   c.data.attempts = 0.0
+  c.data.reversed = 0.0  # … that show a solution, whose prompt is to be written
+  # More tasks, mixed into the SFT pool: so many examples of each for one of data.task; (): as many.
+  c.data.sft_tasks = ()
+  c.data.sft_rates = ()
+  # The Jaccard index of two prompts of a file from which on they count as one problem; 0: off.
+  c.data.near_duplicates = 0.0
+  # Examples of files with data.ngram words in a row of a held-out prompt: 'error', 'drop' (left out
+  # and counted) or 'allow' (counted). contamination.json of the prepared data lists them.
+  c.data.contamination = 'error'
+  c.data.ngram = 13
 
   c.model = ConfigDict()
   c.model.sizes = ('25k', '150k')  # presets of scaling/model/presets.py, smallest first
@@ -70,8 +81,12 @@ def default() -> ConfigDict:
   c.optimizer.width_exponent = 1.0
 
   c.pretrain = ConfigDict()
-  c.pretrain.tasks = ()  # a mixture at equal rates; loss on every token; () starts SFT from scratch
-  c.pretrain.examples = 10_000  # distinct examples of the mixture
+  c.pretrain.tasks = ()  # a mixture; loss on every token; () starts SFT from scratch
+  c.pretrain.rates = ()  # of the tasks, in any unit; (): equal
+  # T: a file's rate is the number of its problems ^ (1 / T), as T5 has it (1910.10683); 0: off.
+  c.pretrain.temperature = 0.0
+  # Examples of the mixture, distinct but for those of a file that has fewer than its rate asks for.
+  c.pretrain.examples = 10_000
   c.pretrain.tokens = 0
   c.pretrain.rows = 16  # packed rows in a batch
   c.pretrain.learning_rate = 2e-3
@@ -80,10 +95,11 @@ def default() -> ConfigDict:
 
   c.sft = ConfigDict()
   c.sft.tokens = (65_536, 131_072, 262_144)  # budgets: one trunk, and a decay branch for each
-  # Budgets of distinct tokens, each crossed with all of sft.tokens: the first rows of the SFT pool,
-  # walked again and again; each is a part of the next, and has a trunk of its own. (): all of the
-  # pool. RL, searches, reward models and other stages begin from the largest.
+  # Budgets of distinct tokens, each crossed with all of sft.tokens: so much of the SFT pool, walked
+  # again and again. Each is a part of the next, and has a trunk of its own. (): all of the pool.
+  # RL, searches, reward models and other stages begin from the largest.
   c.sft.unique_tokens = ()
+  c.sft.loss_on = 'responses'  # 'all': prompts are learned too
   c.sft.rows = 16
   c.sft.learning_rate = 2e-3
   c.sft.warmup_steps = 20
@@ -98,7 +114,9 @@ def default() -> ConfigDict:
   c.rl.reward = 'verifier'
   c.rl.false_positive = 0.0  # the part of wrong responses that the verifier is made to accept
   c.rl.false_negative = 0.0  # … of right ones that it is made to refuse
-  c.rl.least_accuracy = 0.55  # balanced, of a reward model audited on the test problems; 0: any
+  # Of a reward model or a judge, audited on the test problems before RL: its balanced accuracy, and
+  # how often it prefers the right one of two samples of a problem; 0: any.
+  c.rl.least_accuracy = 0.55
   # How it learns, a name of losses.ALGORITHMS: reinforce, ppo, grpo, dr_grpo, dapo, rloo, gspo,
   # cispo, scalerl. The fields after it change one thing each; None: the algorithm's own.
   c.rl.algorithm = 'grpo'
@@ -122,6 +140,7 @@ def default() -> ConfigDict:
   c.rl.staleness = 0  # updates that generation runs ahead, at most 8
   c.rl.importance_cap = 0.0  # truncated correction for samples of another policy; 0: none
   c.rl.learning_rate = 1e-4  # for width 64, as above
+  c.rl.warmup_steps = 0  # optimiser steps over which it goes up from 0
   c.rl.temperature = 1.0
   c.rl.response_tokens = 18  # the longest response, its stop token counted
   c.rl.kl = 'k3'  # the estimate of the KL to the SFT parent: k1, k2 or k3
@@ -175,14 +194,14 @@ def default() -> ConfigDict:
   # of the largest budget of config.sft.tokens. One round is the offline form.
   c.dpo = ConfigDict()
   # Who says which of a problem's responses is better (scaling/stages/dpo.py), each a chain of
-  # rounds of its own: 'verifier', 'majority', 'likelihood', 'self' (the policy's own verdict),
-  # 'judge SIZE' (that of another SFT branch), 'OBJECTIVE SIZE' of config.scorers, or 'pairs'
-  # (a file, one round).
+  # rounds of its own: 'verifier', 'majority', 'likelihood', 'human' (the SFT pool's solution is
+  # better than an own sample: SPIN), 'self' (the policy's own verdict), 'judge SIZE' (that of
+  # another SFT branch), 'OBJECTIVE SIZE' of config.scorers, or 'pairs' (a file, one round).
   c.dpo.feedback = ()
   c.dpo.sizes = ()  # the model sizes it starts from
   c.dpo.rounds = 1
   c.dpo.pairs = ''  # the JSONL file of 'pairs'
-  c.dpo.problems = 512  # of those of data.rl_problems: sampled anew in each round
+  c.dpo.problems = 512  # of data.rl_problems ('human': of the SFT pool): sampled anew in each round
   c.dpo.n = 8  # samples of each
   c.dpo.pairs_per_problem = 4  # in an epoch, at most
   c.dpo.rows = 32  # pairs of a batch
@@ -198,6 +217,47 @@ def default() -> ConfigDict:
   # (the probability of the token that names the better of two).
   c.dpo.judge_by = 'verdict'
   c.dpo.judge_tokens = 64  # the most that a judge in words writes
+
+  # Models that learn from samples (scaling/self_training.py): examples are made of a bank, filtered
+  # and learned by SFT. The samples are of the branches of the largest budget of config.sft.tokens.
+  c.synthetic = ConfigDict()
+  # Each a call of a recipe, with fields of config.synthetic that are its own: 'rft(n=8)', 'star'.
+  # Recipes: human (the control), gold, unfiltered, rft, star, rest_em, raft, best_of_n, majority,
+  # self_correction, spin (rounds of DPO, by config.dpo).
+  c.synthetic.runs = ()
+  c.synthetic.sizes = ()  # the model sizes that learn
+  c.synthetic.teacher = ''  # whose samples: '': the learner's own; a size: its largest SFT branch's
+  c.synthetic.problems = 512  # sampled, of those of the pool
+  # Where the problems come from: '': the pool; else new ones, made of those of it
+  # (scaling/stages/prompts.py): 'evolve', by the task's grammar; 'reverse', by the policy, which
+  # config.data.reversed taught to; 'instruct', by a policy that follows words.
+  c.synthetic.prompts = ''
+  c.synthetic.draws = 2  # candidates made of each of the problems
+  c.synthetic.judged = 8  # samples that say how hard a candidate is, and by 'majority' its answer
+  c.synthetic.valid = 'verifier'  # whose answer is right: the grammar's, or of 'majority'
+  c.synthetic.agreement = 0.5  # the part of the samples that a majority needs
+  c.synthetic.pass_low = 0.0  # kept are candidates that such a part of the samples gets right,
+  c.synthetic.pass_high = 1.0  # … from the least to the most
+  c.synthetic.n = 8  # samples of each
+  c.synthetic.temperature = 1.0
+  c.synthetic.tokens = 262_144  # of SFT in each round; batch, warm-up and decay as of config.sft
+  c.synthetic.learning_rate = 2e-3  # for width 64, as of config.optimizer.width_exponent
+  # What a recipe is made of; None: the recipe's own.
+  # What is kept (scaling/stages/synthesize.py): correct, all, majority, best (by log-prob),
+  # revised, gold; or 'OBJECTIVE SIZE', the one that a reward model of config.scorers values most.
+  c.synthetic.keep = placeholder(str)
+  c.synthetic.distinct = placeholder(
+    str
+  )  # one of each reasoning path: by 'equations', 'text', 'none'
+  c.synthetic.most = placeholder(int)  # examples of a problem in a round; 0: all
+  c.synthetic.rationalise = placeholder(int)  # samples, answer shown, of problems that have none
+  c.synthetic.start = placeholder(
+    str
+  )  # a round trains from the 'base', or goes on from the 'policy'
+  c.synthetic.accumulate = placeholder(bool)  # examples of earlier rounds stay
+  c.synthetic.mix = placeholder(float)  # the part of the rows that is of the SFT pool
+  c.synthetic.rounds = placeholder(int)
+  c.synthetic.pool = placeholder(str)  # whose problems are sampled: 'rl', or 'sft'
 
   # Strategies that generate, run on the branches of the largest SFT budget. Each is a call of a
   # function of scaling/search/: 'beam(width=4)', 'dvts', 'rebase', 'revision', 'self_verification',

@@ -25,6 +25,8 @@ COMPILE_SECONDS = {
   'rl': 7.0,
   'dpo': 5.0,
   'sample': 2.5,
+  'synthesize': 3.0,
+  'prompts': 8.0,
   'rollouts': 3.0,
   'preference': 4.0,
   'score': 2.0,
@@ -54,6 +56,8 @@ def estimate(stage: Stage) -> dict:
     return compute.add(compute.score(cfg, *read), compute.train(cfg, *read))
   if stage.kind in ('preference', 'score'):
     return _rewarded(stage)
+  if stage.kind == 'synthesize' and not _asked_again(recipe):
+    return compute.empty()
   response = recipe['response_tokens']
   updates = recipe['stop'] - recipe['start'] if stage.kind == 'rl' else 1
   P, n = _drawn(stage)
@@ -81,9 +85,18 @@ def _drawn(stage: Stage) -> tuple[int, int]:
     return recipe['prompts'], recipe['group']
   if stage.kind == 'rollouts':
     return recipe['data']['reward'] * recipe['per_problem'] * STEPS, recipe['n']
+  if stage.kind == 'synthesize':
+    return recipe['problems'], _asked_again(recipe)
+  if stage.kind == 'prompts':
+    return recipe['problems'] * recipe['draws'], recipe['n'] + (recipe['source'] == 'reverse')
   if stage.kind == 'search':
     return recipe['problems'] * recipe['runs'], sum(recipe['budgets'])
   return recipe['problems'], recipe['n']
+
+
+def _asked_again(recipe: dict) -> int:
+  """Responses that a stage of kind synthesize draws for each problem, at the most."""
+  return recipe['rationalise'] + (recipe['n'] if recipe['keep'] == 'revised' else 0)
 
 
 def _rewarded(stage: Stage) -> dict:
@@ -109,10 +122,14 @@ def sharing(tree: list[Stage]) -> tuple[float, float]:
   cost = {s.id: compute.total(estimate(s)) for s in tree if s.kind in TRAINED}
   cells = {s.parent for s in tree if s.kind == 'sample'}
 
-  def path(stage_id):
-    return 0.0 if stage_id is None else cost[stage_id] + path(by_id[stage_id].parent)
+  def path(stage_id) -> set:
+    if stage_id is None:
+      return set()
+    stage = by_id[stage_id]  # one that learns from examples needs whoever drew them, too
+    return {stage_id} | path(stage.parent) | path(stage.recipe.get('synthetic'))
 
-  return sum(cost.values()), sum(path(cell) for cell in cells)
+  alone = sum(cost.get(stage_id, 0.0) for cell in cells for stage_id in path(cell))
+  return sum(cost.values()), alone
 
 
 def matmul_peak(size: int = 1024, repeats: int = 5) -> float:
@@ -138,7 +155,7 @@ def seconds(tree: list[Stage], peak: float) -> dict[str, float]:
       continue
     efficiency = min(EFFICIENCY_OF_WIDTH * recipe['model']['d_model'], EFFICIENCY_CAP)
     work = compute.total(estimate(stage), 'executed') / (peak * efficiency)
-    if stage.kind in ('sample', 'rollouts', 'search'):
+    if stage.kind in ('sample', 'rollouts', 'search', 'synthesize', 'prompts'):
       work += RESPONSE_SECONDS * math.prod(_drawn(stage))
     program = stage.kind, recipe['preset']
     first = COMPILE_SECONDS[stage.kind] if program not in compiled else 0.0
@@ -196,6 +213,9 @@ def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
     if s.kind in ('pretrain', 'sft'):
       steps = s.recipe['stop'] - s.recipe['start']
       about.append(f'{human(steps * s.recipe["rows"] * s.recipe["data"]["row_tokens"])} tokens')
+      if 'unique' in s.recipe:
+        epochs = s.recipe['stop'] * s.recipe['rows'] / s.recipe['unique']
+        about.append(f'{epochs:.3g} epochs at its end')
     elif s.kind == 'sample':
       about.append(f'stderr of an accuracy ≤ {0.5 / np.sqrt(s.recipe["problems"]):.3f}')
     about += [f'{kind} {human(flops, "FLOP")}' for kind, flops in model.items() if flops]

@@ -25,6 +25,12 @@ COLUMNS = {
   'pretrain_source': 'its FLOPs are counted, estimated (from tokens given) or unknown (left out)',
   'sft_tokens': 'tokens of SFT, padding not counted',
   'sft_unique_tokens': 'distinct ones among them',
+  'sft_pool_tokens': 'distinct ones that it drew from: config.sft.unique_tokens, or the whole pool',
+  'synthetic': "none; of config.synthetic, as its run is called: 'rft(n=8)'",
+  'synthetic_round': 'round of it; 0: none',
+  'synthetic_tokens': 'of the tokens of SFT, those of examples that a model made',
+  'synthetic_examples': 'examples that the round made and kept',
+  'synthetic_paths': 'distinct reasoning paths among them',
   'rl_algorithm': "none; of config.rl, 'grpo(group=4)'; 'dpo verifier': by whose verdict",
   'rl_updates': 'updates of RL; 0 for a model that had none',
   'rl_samples': 'responses drawn during RL',
@@ -43,8 +49,8 @@ COLUMNS = {
   'stderr': 'its standard error over problems',
   'problems': 'problems measured on',
   'samples': 'samples drawn of each',
-  'pretrain_flops': "model FLOPs of the cell's own pretraining",
-  'sft_flops': '… of its SFT',
+  'pretrain_flops': "model FLOPs of the cell's own pretraining, and a teacher's of another size",
+  'sft_flops': '… of its SFT, and of making its examples: samples, and what trained who drew them',
   'rl_flops': '… of its RL, rollouts and scoring counted',
   **{f'flops_{kind}': f'model FLOPs of the three together, kind {kind}' for kind in compute.KINDS},
   'executed_flops': 'FLOPs of the three together as executed, padding and idle rows counted',
@@ -61,10 +67,11 @@ COLUMNS = {
 }
 
 EMPTY = dict(
-  pretrain_tokens=0, sft_tokens=0, sft_unique_tokens=0, rl_algorithm='none', rl_updates=0,
-  rl_samples=0, trunk='', bank='', strategy='none', scorer='', k=0, temperature=1.0, stderr=None,
-  problems=0, samples=0, query_prefill_flops=0.0, query_decode_flops=0.0, query_scorer_flops=0.0,
-  query_prefill_tokens=None, query_decode_tokens=None, query_money=None,
+  pretrain_tokens=0, sft_tokens=0, sft_unique_tokens=0, sft_pool_tokens=0, rl_algorithm='none',
+  synthetic='none', synthetic_round=0, synthetic_tokens=0, synthetic_examples=0, synthetic_paths=0,
+  rl_updates=0, rl_samples=0, trunk='', bank='', strategy='none', scorer='', k=0, temperature=1.0,
+  stderr=None, problems=0, samples=0, query_prefill_flops=0.0, query_decode_flops=0.0,
+  query_scorer_flops=0.0, query_prefill_tokens=None, query_decode_tokens=None, query_money=None,
 )  # fmt: skip
 
 

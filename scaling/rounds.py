@@ -15,7 +15,14 @@ from scaling import checks
 from scaling.data import preferences
 from scaling.errors import BadInput
 
-FEEDBACK = ('verifier', 'majority', 'likelihood', 'self', 'pairs')  # see scaling/stages/dpo.py
+FEEDBACK = (
+  'verifier',
+  'majority',
+  'likelihood',
+  'human',
+  'self',
+  'pairs',
+)  # see scaling/stages/dpo.py
 JUDGED_BY = ('verdict', 'words', 'pairs')  # see scaling/rewards/model_judge.py
 
 
@@ -59,12 +66,19 @@ def check(c: ConfigDict) -> None:
     _check_samples(c)
 
 
+def pool_of(feedback: str) -> str:
+  """Whose problems a round samples: against human solutions, those that SFT learned from."""
+  return 'sft' if feedback == 'human' else 'rl'
+
+
 def _check_samples(c: ConfigDict) -> None:
-  _require(
-    c.data.rl_problems >= c.dpo.problems,
-    f'config.dpo.problems is {c.dpo.problems}, more than config.data.rl_problems '
-    f'({c.data.rl_problems}): ask for fewer',
-  )
+  for pool in {pool_of(feedback) for feedback in c.dpo.feedback if feedback != 'pairs'}:
+    have = c.data[f'{pool}_problems']
+    _require(
+      have is None or have >= c.dpo.problems,
+      f'config.dpo.problems is {c.dpo.problems}, more than config.data.{pool}_problems ({have}): '
+      'ask for fewer',
+    )
   samples = min(c.sample.block_samples, c.dpo.n)
   for key, part, of, whole in (
     ('block_prompts', c.sample.block_prompts, 'problems', c.dpo.problems),
@@ -101,23 +115,30 @@ def expand(c: ConfigDict, ends: dict, scorers: dict, sampled: Callable, add: Cal
   that scores); sampled, add: of study.
   """
   for size in c.dpo.sizes if c.dpo.feedback else ():
-    end = ends[size]
-    for called in c.dpo.feedback:
-      policy, scorer = end.branch, scorers.get((size, called))
-      rounds = 1 if called == 'pairs' else c.dpo.rounds
-      for number in range(1, rounds + 1):
-        label = f'{end.name}: dpo {called}, round {number}'
-        if number > 1 and scorer is not None and c.dpo.fresh_scorer:
-          scorer = _goes_on(c, end, policy, scorer, f'{label}: {called}', sampled, add)
-        policy = _round(c, end, policy, called, label, ends, scorer, sampled, add)
-        drawn = sampled(c, 'test', c.data.test_problems, c.sample.n, True)
-        text = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
-        add('sample', policy, text, **end.common, **drawn)
+    for feedback in c.dpo.feedback:
+      scorer = scorers.get((size, feedback))
+      chain(c, ends[size], feedback, scorer, ends, sampled, add, feedback)
 
 
-def _round(c, end, policy: str, called: str, label: str, ends, scorer, sampled, add) -> str:
+def chain(c, end, by: str, scorer, ends, sampled, add, called: str) -> None:
+  """Adds the rounds of one policy, end.branch, and the banks that measure them.
+
+  by: of config.dpo.feedback, which the records name as `called`; scorer: of `expand`, or None.
+  """
+  policy, rounds = end.branch, 1 if by == 'pairs' else c.dpo.rounds
+  for number in range(1, rounds + 1):
+    label = f'{end.name}: dpo {called}, round {number}'
+    if number > 1 and scorer is not None and c.dpo.fresh_scorer:
+      scorer = _goes_on(c, end, policy, scorer, f'{label}: {by}', sampled, add)
+    policy = _round(c, end, policy, by, called, label, ends, scorer, sampled, add)
+    drawn = sampled(c, 'test', c.data.test_problems, c.sample.n, True)
+    text = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
+    add('sample', policy, text, **end.common, **drawn)
+
+
+def _round(c, end, policy, by: str, called: str, label, ends, scorer, sampled, add) -> str:
   """Adds one round and the bank that it learns from; the id of its policy."""
-  word, _, of = called.partition(' ')
+  word, _, of = by.partition(' ')
   feedback = 'scorer' if scorer is not None else word
   recipe = dict(bank=None, scorer=None, grader=None, pairs=None, samples=0)
   most = c.dpo.problems * c.dpo.pairs_per_problem
@@ -125,7 +146,7 @@ def _round(c, end, policy: str, called: str, label: str, ends, scorer, sampled, 
     recipe['pairs'] = file(c.dpo.pairs)
     most = len(preferences.read_jsonl(c.dpo.pairs).pairs)
   else:
-    drawn = sampled(c, 'rl', c.dpo.problems, c.dpo.n, False)
+    drawn = sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False)
     recipe['bank'] = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
     recipe['samples'] = c.dpo.problems * c.dpo.n
   if feedback == 'judge':

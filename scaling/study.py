@@ -24,14 +24,24 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from scaling import checks, files, plan, processes, records, rounds, sharding, train_step
+from scaling import (
+  checks,
+  files,
+  plan,
+  processes,
+  records,
+  rounds,
+  self_training,
+  sharding,
+  train_step,
+)
 from scaling.data import batches, pools, preferences, tasks
 from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
 from scaling.launch import local
 from scaling.model import presets, transformer
 from scaling.model.transformer import Mechanics
-from scaling.stages import hosted, origin, rl, search
+from scaling.stages import hosted, origin, rl, search, supervised
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
@@ -58,8 +68,17 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
     test=c.data.test_problems,
     reward=c.data.reward_problems,
     attempts=float(c.data.attempts),
+    reversed=float(c.data.reversed),
     pretrain=c.pretrain.examples if c.pretrain.tasks else 0,
     long_examples=c.data.long_examples,
+    loss_on=c.sft.loss_on,
+    sft_tasks=tuple(c.data.sft_tasks),
+    sft_rates=tuple(map(float, c.data.sft_rates)),
+    pretrain_rates=tuple(map(float, c.pretrain.rates)),
+    pretrain_temperature=float(c.pretrain.temperature),
+    near_duplicates=float(c.data.near_duplicates),
+    contamination=c.data.contamination,
+    ngram=c.data.ngram,
   )
 
 
@@ -72,6 +91,7 @@ def expand(c: ConfigDict) -> list[Stage]:
   checks.validate(c)
   pools.check_spec(data_spec(c))
   rounds.check(c)
+  self_training.check(c)
   data = data_spec(c)._asdict()
   tree = {}
 
@@ -88,6 +108,7 @@ def expand(c: ConfigDict) -> list[Stage]:
     scorers = _test_time(c, seed, ends, add)
     _reinforced(c, ends, scorers, add)
     rounds.expand(c, ends, scorers, _sampled, add)
+    self_training.expand(c, ends, scorers, _sampled, add)
   return list(tree.values())
 
 
@@ -126,10 +147,12 @@ def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
 
 
 class End(NamedTuple):
-  """The SFT branch of the largest budget of one size: where test-time compute begins."""
+  """The SFT branch of the largest budget of one size, and of its largest budget of unique tokens:
+  where test-time compute begins."""
 
   common: dict  # of its recipe
   name: str
+  base: str  # the stage that SFT began from
   branch: str
   bank: str  # its rollout bank on the test problems
   width_rule: float
@@ -220,7 +243,7 @@ def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None
         learning_rate=one.rl.learning_rate * end.width_rule,
         critic_learning_rate=one.rl.critic_learning_rate * end.width_rule,
         scorer=scorer[0],
-        scored=scorer[2],
+        scored=scorer[2] or (end.bank if word == 'judge' else None),
         grader=ends[one.rl.reward.split()[1]].branch if word == 'judge' else None,
         teaching=ends[one.rl.teacher].branch if one.rl.teacher in ends else None,
         judge_by=c.dpo.judge_by,
@@ -255,7 +278,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
     label = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
     return add('sample', parent, label, **common, **drawn)
 
-  def supervised(kind, parent, label, part, **where) -> str:
+  def train(kind, parent, label, part, **where) -> str:
     recipe = common | where
     return add(
       kind, parent, label, **recipe, rows=part.rows, warmup=part.warmup_steps,
@@ -263,29 +286,34 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
     )  # fmt: skip
 
   end = _steps(c.pretrain.tokens, c.pretrain.rows, c.data.row_tokens) if c.pretrain.tokens else 0
-  base = supervised(
+  base = train(
     'pretrain', None, f'{name}: pretrain {end} steps', c.pretrain, pool='pretrain', start=0,
     stop=end, end=end, decay=math.ceil(c.pretrain.decay * end), measure=False,
     model=dataclasses.asdict(model), **begun,
   )  # fmt: skip
   ends = {t: _steps(t, c.sft.rows, c.data.row_tokens) for t in sorted(c.sft.tokens)}
-  trunk, at, root, branches = base, 0, '', {}
-  for tokens, end in ends.items():
-    decay = math.ceil(c.sft.decay * end)
-    start = end - decay
-    if start > at:  # the trunk goes on to where this branch leaves it
-      trunk = supervised(
-        'sft', trunk, f'{name}: sft trunk to step {start}', c.sft, pool='sft', start=at, stop=start,
-        end=None, decay=0, measure=False, trunk=root,
+  for unique in sorted(c.sft.unique_tokens) or (None,):  # the last, the largest, is the End
+    part, of = {'pool': 'sft'}, ''
+    if unique is not None:
+      part['unique'] = round(unique / c.data.row_tokens)
+      of = f' of {unique:,.0f} unique'
+    trunk, at, root, branches = base, 0, '', {}
+    for tokens, end in ends.items():
+      decay = math.ceil(c.sft.decay * end)
+      start = end - decay
+      if start > at:  # the trunk goes on to where this branch leaves it
+        trunk = train(
+          'sft', trunk, f'{name}: sft trunk{of} to step {start}', c.sft, **part, start=at,
+          stop=start, end=None, decay=0, measure=False, trunk=root,
+        )  # fmt: skip
+        at, root = start, root or trunk
+      branch = train(
+        'sft', trunk, f'{name}: sft {tokens:,.0f} tokens{of}', c.sft, **part, start=at, stop=end,
+        end=end, decay=end - at, measure=True, trunk=root,
       )  # fmt: skip
-      at, root = start, root or trunk
-    branch = supervised(
-      'sft', trunk, f'{name}: sft {tokens:,.0f} tokens', c.sft, pool='sft', start=at, stop=end,
-      end=end, decay=end - at, measure=True, trunk=root,
-    )  # fmt: skip
-    end_of_sft = branch, sample(branch, f'{name}: sft {tokens:,.0f}')
-    branches[tokens] = branch
-  return End(common, name, *end_of_sft, width_rule, branches)
+      end_of_sft = branch, sample(branch, f'{name}: sft {tokens:,.0f}{of}')
+      branches[tokens] = branch
+  return End(common, name, base, *end_of_sft, width_rule, branches)
 
 
 def open_workdir(workdir: Path) -> Path:
@@ -390,9 +418,11 @@ def run(c: ConfigDict, workdir: Path) -> Path:
     def prepare() -> None:
       folder.parent.mkdir(exist_ok=True)
       tasks.prepare(data, folder, lambda line: print(line, flush=True))
-      batches.write_tallies(folder)
       if not c.hosted.model:
         _note_lengths(c, batches.load(folder))
+        for stage in tree:
+          if 'unique' in stage.recipe:
+            supervised.rows_drawn(batches.tally(folder, stage.recipe['pool']), stage.recipe)
 
     processes.once(prepare)
     setting = stages.Setting(

@@ -236,7 +236,7 @@ def _sampler(recipe, prompts, samples, rows, mesh, how) -> Program:
 
 
 # Kinds whose shapes depend on what is sampled, which is not known before it is.
-UNPLANNED = ('rollouts', 'preference', 'score', 'search', 'dpo')
+UNPLANNED = ('rollouts', 'preference', 'score', 'search', 'dpo', 'synthesize', 'prompts')
 
 
 def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Program]]:

@@ -153,6 +153,11 @@ def test_stages_share_a_bank_and_read_their_own_part_of_it(tmp_path):
     assert tables.bank_folder(tmp_path, stage._asdict()) == folder  # analysis finds the same
     read = tables.stage_bank(tmp_path, stage.id)
     pd.testing.assert_frame_equal(read[table.columns], table, check_exact=True)
+    # whoever drew it: a prompt of each block once, the tokens asked for, a share of what was run
+    cost = bank.cost(tmp_path, stage.id)
+    assert cost['model']['prefill'] == 100 * rows / 4
+    assert cost['model']['decode'] == table['length'].sum()
+    assert cost['executed']['decode'] == pytest.approx(20 * rows / 12)
   with pytest.raises(BadInput, match='no such stage'):
     bank.folder(tmp_path, 'sample-0')
 

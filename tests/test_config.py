@@ -62,10 +62,24 @@ CASES = [
   ('sft.tokens', (float('inf'),), 'config.sft.tokens has inf'),
   ('sft.tokens', (65_536, 65_600), 'config.sft.tokens has 65,536 and 65,600, both 64 steps'),
   ('sft.tokens', (), 'config.sft.tokens is empty'),
+  ('sft.unique_tokens', (1000,), 'config.sft.unique_tokens has 1,000, less than one batch'),
+  ('sft.unique_tokens', (65_536, 65_600), 'config.sft.unique_tokens has 65,536 and 65,600'),
+  ('sft.unique_tokens', ('all',), "config.sft.unique_tokens has 'all': .* a finite number"),
+  ('sft.loss_on', 'prompts', "config.sft.loss_on is 'prompts': 'responses' or 'all'"),
+  ('data.near_duplicates', 1.5, r'config.data.near_duplicates is 1.5: it must be in \[0, 1\]'),
+  ('data.contamination', 'hide', "config.data.contamination is 'hide': 'error' or 'drop' or"),
+  ('data.ngram', 0, 'config.data.ngram is 0: it must be at least 1'),
+  ('data.sft_tasks', (3,), 'config.data.sft_tasks has 3'),
+  ('data.sft_rates', (1.0,), 'config.data.sft_rates is set and config.data.sft_tasks is empty'),
+  ('data.sft_rates', (-1.0,), 'config.data.sft_rates is'),
+  ('pretrain.rates', (1.0,), 'config.pretrain.rates or temperature is set and'),
+  ('pretrain.rates', (-1.0,), 'config.pretrain.rates is'),
+  ('pretrain.temperature', -1.0, 'config.pretrain.temperature is -1.0'),
   ('sft.rows', 0, 'config.sft.rows'),
   ('sft.learning_rate', 0.0, 'config.sft.learning_rate is 0.0: it must be more than 0'),
   ('sft.learning_rate', None, 'config.sft.learning_rate is None: it must be a finite number'),
   ('sft.warmup_steps', -1, 'config.sft.warmup_steps'),
+  ('rl.warmup_steps', -1, 'config.rl.warmup_steps'),
   ('sft.decay', 0.0, 'config.sft.decay'),
   ('mechanics.microbatches', 0, 'config.mechanics.microbatches'),
   ('mechanics.microbatches', 7, 'does not divide config.sft.rows'),
@@ -117,6 +131,20 @@ CASES = [
   ('dpo.learning_rate', 0.0, 'config.dpo.learning_rate'),
   ('dpo.beta', 0.0, 'config.dpo.beta'),
   ('dpo.held_out', 1.0, r'config.dpo.held_out is 1.0: it must be in \(0, 1\)'),
+  ('synthetic.problems', 0, 'config.synthetic.problems'),
+  ('synthetic.n', 0, 'config.synthetic.n'),
+  ('synthetic.tokens', 0, 'config.synthetic.tokens'),
+  ('synthetic.rounds', 0, 'config.synthetic.rounds'),
+  ('synthetic.draws', 0, 'config.synthetic.draws'),
+  ('synthetic.judged', 0, 'config.synthetic.judged'),
+  ('synthetic.agreement', 1.5, 'config.synthetic.agreement'),
+  ('synthetic.pass_low', -0.5, 'config.synthetic.pass_low'),
+  ('synthetic.pass_high', 1.5, 'config.synthetic.pass_high'),
+  ('synthetic.most', -1, 'config.synthetic.most'),
+  ('synthetic.rationalise', -1, 'config.synthetic.rationalise'),
+  ('synthetic.temperature', 0.0, 'config.synthetic.temperature'),
+  ('synthetic.learning_rate', 0.0, 'config.synthetic.learning_rate'),
+  ('synthetic.mix', 1.5, 'config.synthetic.mix'),
   ('sample.n', 0, 'config.sample.n is 0'),
   ('sample.n', 100, 'config.sample.block_samples'),
   ('sample.temperature', 0.0, 'config.sample.temperature'),
@@ -144,6 +172,7 @@ CASES = [
   ('optimizer.z_loss', -0.1, 'config.optimizer.z_loss'),
   ('checkpoint_seconds', 0.0, 'config.checkpoint_seconds'),
   ('data.attempts', 1.5, r'config.data.attempts is 1.5: it must be in \[0, 1\]'),
+  ('data.reversed', -0.5, r'config.data.reversed is -0.5: it must be in \[0, 1\]'),
   ('data.reward_problems', -1, 'config.data.reward_problems is -1'),
   ('sample.top_k', -1, 'config.sample.top_k is -1: it must be at least 0'),
   ('sample.top_p', 0.0, r'config.sample.top_p is 0.0: it must be in \(0, 1\]'),
@@ -256,7 +285,9 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   numbers = {k for k, v in fields.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
   others = {'seeds', 'rl.updates', 'init_tokens', 'search.budgets'}
+  others |= {'data.sft_rates', 'pretrain.rates'}
   others |= {'model.rope_theta', 'hosted.cached_price', 'judge.cached_price'}  # may be None,
+  others |= {f'synthetic.{name}' for name in ('most', 'rationalise', 'mix', 'rounds')}
   others |= {f'rl.{name}' for name in ('clip_low', 'clip_high', 'overlong_cache', 'drop_passed')}
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
   assert set(checks.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}

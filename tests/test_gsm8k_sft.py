@@ -1,5 +1,6 @@
 """The data of experiments/gsm8k_sft.py from the real file, and the message where it is missing."""
 
+import collections
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_pools_of_the_real_file(tmp_path):
   tasks.prepare(spec, tmp_path / 'data', said.append)
   data = batches.load(tmp_path / 'data')
 
-  drafts = problem_files.read('jsonl', str(TRAIN), {})
+  drafts = list(problem_files.read('jsonl', str(TRAIN), {}, 'full', collections.Counter()))
   every = {draft.problem.id: draft.problem for draft in drafts}
   length = {
     id: len(p.prompt.encode()) + len(p.solution.encode()) + 1 for id, p in every.items()
@@ -69,10 +70,9 @@ def test_pools_of_the_real_file(tmp_path):
 @pytest.mark.skipif(not TRAIN.is_file(), reason='no shared/data/gsm8k beside the project')
 def test_all_that_fit_are_used_and_the_others_are_counted():
   """With the pool sizes of the experiment, what is left over is what was never reached."""
-  import collections
-
   spec = study.data_spec(gsm8k_sft.get_config(str(TRAIN)))
-  dropped = collections.Counter()
-  drawn = pools.draw(spec._replace(sft=None), None, dropped)
-  assert dropped.total() == 676 and sum(map(len, drawn.values())) == 7473 - 676
+  out = pools.drawn()
+  drawn, dropped = pools.draw(spec._replace(sft=None), None, out), out.dropped
+  assert dropped.total() == 676 and out.found  # problems told in the words of held-out ones
+  assert sum(map(len, drawn.values())) == 7473 - 676 - len(out.found)
   assert len(drawn['sft']) >= spec.sft

@@ -138,6 +138,25 @@ def test_a_branch_shares_its_trunk_and_a_longer_sweep_the_shorter():
     assert {t.id: t.recipe['stop'] for t in trunks}[branch.parent] == branch.recipe['start']
 
 
+def test_each_budget_of_unique_tokens_has_its_trunk_and_all_branches():
+  c = tiny.get_config()
+  whole = {s.id for s in study.expand(c)}
+  c.sft.unique_tokens = (1024, 512)
+  tree = study.expand(c)
+  branches = [s for s in tree if s.kind == 'sft' and s.recipe['measure']]
+  crossed = [(s.recipe['unique'], s.recipe['stop']) for s in branches]
+  assert crossed == [(16, 4), (16, 8), (32, 4), (32, 8)]
+  roots = {s.recipe['trunk']: s.recipe['unique'] for s in branches}
+  assert sorted(roots.values()) == [16, 32]
+  by_id = {s.id: s for s in tree}
+  assert all(by_id[root].recipe['unique'] == unique for root, unique in roots.items())
+  (first, *_) = [s for s in tree if s.kind == 'rl']
+  assert by_id[first.parent].recipe['unique'] == 32 and by_id[first.parent].recipe['stop'] == 8
+  assert '4 epochs at its end' in plan.describe(c, tree)
+  shared = {s.id for s in tree} & whole
+  assert {by_id[i].kind for i in shared} == {'pretrain'}
+
+
 def test_the_name_of_a_stage_follows_the_recipe_and_not_the_mechanics():
   base, mechanics, recipe = tiny.get_config(), tiny.get_config(), tiny.get_config()
   mechanics.mesh.data, mechanics.mechanics.microbatches, mechanics.checkpoint_seconds = 8, 2, 1.0

@@ -5,6 +5,7 @@ a model that is its own teacher (`rewards/teacher.py`).
     revise    prompt, attempt, a mark  ->  a solution
     verify    prompt, attempt, a mark  ->  a verdict: right or wrong
     critique  prompt, attempt, what was said of it, the mark of revise  ->  a solution
+    backward  a solution, a mark  ->  the prompt that it answers (back-translation, 2308.06259)
 
 In style 'short' a mark is one character that no problem and no solution has; in the others it is a
 sentence after the attempt (in a chat, of the same user's message). A wrong attempt to learn from is
@@ -25,23 +26,25 @@ CRITIQUES = ('attempt', 'verdict', 'answer', 'solution')
 
 
 class Marks(NamedTuple):
-  """What comes between an attempt and the response, the two responses of a judge, and what comes
-  before an answer that is told."""
+  """What comes between an attempt and the response, the two responses of a judge, what comes before
+  an answer that is told, and what comes after a solution whose prompt is asked for."""
 
   revise: str
   verify: str
   right: str
   wrong: str
   answer: str
+  backward: str
 
 
-SHORT = Marks('\n', ':', 'c', 'x', '#')
+SHORT = Marks('\n', ':', 'c', 'x', '#', '::')
 PLAIN = Marks(
   '\n\nLook for a mistake in this solution, then solve the problem again.\n',
   '\n\nIs this solution right? Say yes or no.\n',
   'yes',
   'no',
   '\nThe right answer is ',
+  '\n\nWrite the problem that this is the solution of.\n',
 )
 
 
@@ -58,6 +61,11 @@ def revise(style: str, prompt: str, attempt: str) -> str:
 def verify(style: str, prompt: str, attempt: str) -> str:
   """The text of a prompt that shows an attempt and asks for a verdict."""
   return prompt + attempt + marks(style).verify
+
+
+def backward(style: str, solution: str) -> str:
+  """The text of a prompt that shows a solution and asks for its problem's prompt."""
+  return solution + marks(style).backward
 
 
 def critique(style: str, problem: Problem, attempt: str, right: bool, what: str) -> str:
@@ -78,6 +86,15 @@ def critique(style: str, problem: Problem, attempt: str, right: bool, what: str)
 
 
 # -- examples to learn from
+
+
+def reversed_(problem: Problem, style: str, seed: int, fraction: float) -> Problem:
+  """The problem as an SFT example: for a `fraction` of them its solution is the prompt, and its
+  prompt is to be written. Which ones hangs on the seed and the content, as of `shown`."""
+  digest = hashlib.sha256(f'backward {seed} {problem.id}'.encode()).digest()
+  if int.from_bytes(digest[:8], 'big') >= fraction * 2**64:
+    return problem
+  return problem._replace(prompt=backward(style, problem.solution), solution=problem.prompt)
 
 
 def shown(problem: Problem, style: str, seed: int, fraction: float) -> Problem:

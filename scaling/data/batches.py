@@ -21,14 +21,17 @@ from scaling.errors import BadInput
 POOLS = ('sft', 'rl', 'validation', 'test', 'reward')  # problems; 'pretrain' has rows alone
 TALLY = 'tally.npy'
 PACKED = ('pretrain', 'sft', 'validation')
+SUBSET = 2**32  # names the permutation that subsets are the head of: no epoch of a walk
 LONG_EXAMPLES = ('error', 'drop')  # what becomes of an example longer than a row
+CONTAMINATION = ('error', 'drop', 'allow')  # … of one that shares words with a held-out prompt
+LOSS_ON = ('responses', 'all')
 
 
 class DataSpec(NamedTuple):
   """What to prepare. The five pools share no problem; pretraining sees no rl or held-out one."""
 
   task: str  # 'chain_sum(min_terms=3, max_terms=3)' or "jsonl(path='a.jsonl')"
-  pretrain_tasks: tuple[str, ...]  # a mixture at equal rates
+  pretrain_tasks: tuple[str, ...]  # a mixture
   style: str  # 'short': the bare expression; 'full', 'chat': the task's own question
   vocab: str  # a character vocabulary, bpe(N), or the path of a tokenizer: see vocab.py
   row_tokens: int  # T
@@ -42,13 +45,23 @@ class DataSpec(NamedTuple):
   reward: int | None = 0  # problems whose samples reward models learn from
   # The part of SFT examples that show an earlier attempt, to be revised or judged: see attempts.py.
   attempts: float = 0.0
+  reversed: float = 0.0  # … that show a solution, whose prompt is to be written
+  loss_on: str = 'responses'  # of LOSS_ON, for the SFT pool
+  # More tasks, mixed into the SFT pool: so many examples of each for one of `task`; (): one.
+  sft_tasks: tuple[str, ...] = ()
+  sft_rates: tuple[float, ...] = ()
+  pretrain_rates: tuple[float, ...] = ()  # of pretrain_tasks; (): equal
+  pretrain_temperature: float = 0.0  # T: rates are a file's size ^ (1 / T); 0: as pretrain_rates
+  near_duplicates: float = 0.0  # the Jaccard index from which on problems of a file are one; 0: off
+  contamination: str = 'error'  # of CONTAMINATION: see contamination.py
+  ngram: int = 13
 
 
 class Problem(NamedTuple):
   """One problem. The prompt and the solution are text; the response to learn is the solution."""
 
   id: str  # '<task>-<16 hex of its content>'
-  task: str  # a reasoning-gym name, or 'jsonl', 'math', 'code'
+  task: str  # a reasoning-gym name, or one of problem_files.ARGUMENTS
   prompt: str
   solution: str  # worked steps, '#', the answer
   answer: str  # canonical
@@ -121,7 +134,15 @@ def batch(rows_of: Packed, seed: int, step: int, rows: int) -> dict[str, np.ndar
 
 def picked(total: int, seed: int, step: int, rows: int) -> np.ndarray:
   """The numbers int64 [B] of the pool's rows in batch `step`, out of `total`."""
-  return _walk(seed, step * rows, rows, total)
+  return walk(seed, step * rows, rows, total)
+
+
+def subset(total: int, count: int) -> np.ndarray:
+  """The numbers int64 [count] of `count` of a pool's `total` rows; a larger subset begins with it.
+
+  They are the head of one fixed permutation: the order of packed rows may follow their lengths.
+  """
+  return _permutation(0, SUBSET, total)[:count]
 
 
 def read(rows_of: Packed, numbers: np.ndarray) -> dict[str, np.ndarray]:
@@ -133,28 +154,16 @@ def read(rows_of: Packed, numbers: np.ndarray) -> dict[str, np.ndarray]:
 def tally(folder, pool: str) -> np.ndarray:
   """Of each row of a pool, int64 [R, 3]: real tokens, the keys that they attend to, counted tokens.
 
-  So that a process which reads a part of a batch knows the sums over all of it. `write_tallies`
-  made it.
+  So that a process which reads a part of a batch knows the sums over all of it.
   """
   return np.load(pathlib.Path(folder) / pool / TALLY)
 
 
-def write_tallies(folder) -> None:
-  """Completes a prepared folder with the `tally` of each of its pools."""
-  for pool in PACKED:
-    path = pathlib.Path(folder) / pool / TALLY
-    if path.parent.is_dir() and not path.exists():
-      rows_of = packed(folder, pool)
-      parts = []
-      for start in range(0, len(rows_of.tokens), 4096):
-        part = read(rows_of, np.arange(start, min(start + 4096, len(rows_of.tokens))))
-        real = part['segment_ids'] > 0
-        keys = np.where(real, part['positions'] + 1, 0)
-        parts.append(np.stack([x.sum(axis=1) for x in (real, keys, part['loss_mask'])], axis=1))
-      scratch = path.with_suffix('.partial')
-      with open(scratch, 'wb') as file:
-        np.save(file, np.concatenate(parts).astype(np.int64))
-      scratch.replace(path)
+def tallied(rows: dict[str, np.ndarray]) -> np.ndarray:
+  """The `tally` of rows: int64 [R, 3]."""
+  real = rows['segment_ids'] > 0
+  keys = np.where(real, rows['positions'].astype(np.int64) + 1, 0)
+  return np.stack([x.sum(axis=1, dtype=np.int64) for x in (real, keys, rows['loss_mask'])], axis=1)
 
 
 def rl_prompts(seed: int, update: int, count: int, total: int) -> np.ndarray:
@@ -203,7 +212,7 @@ def encode_prompts(
   return tokens, lengths, hashes
 
 
-def _walk(seed: int, start: int, count: int, total: int) -> np.ndarray:
+def walk(seed: int, start: int, count: int, total: int) -> np.ndarray:
   """Items start ... start + count - 1 of permutations of range(total), one epoch after another."""
   if total < 1:
     raise BadInput('a pool with nothing in it cannot be walked: ask for at least one problem')

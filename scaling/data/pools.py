@@ -4,7 +4,9 @@ A task is written as a call with literal arguments, and read without running it:
 
     chain_sum(min_terms=3, max_terms=3, min_digits=2, max_digits=2)     reasoning-gym
     jsonl(path='train.jsonl', test_path='test.jsonl')                   GSM8K's format
-    math(path='train.jsonl'), code(path='train.jsonl')                  see problem_files.py
+    math(path='train.jsonl.gz'), messages(path='chats.parquet'),
+    responses(path='tfds:xsum/train', prompt='document', response='summary')
+                                                  see problem_files.py and sources.py
 """
 
 import ast
@@ -14,21 +16,25 @@ import difflib
 import hashlib
 import importlib.metadata
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from scaling.data import problem_files, solutions
+import numpy as np
+
+from scaling.data import problem_files, solutions, sources, splits
 from scaling.data import vocab as vocabs
-from scaling.data.batches import LONG_EXAMPLES, POOLS, DataSpec, Problem
+from scaling.data.batches import CONTAMINATION, LONG_EXAMPLES, LOSS_ON, POOLS, DataSpec, Problem
+from scaling.data.contamination import HeldOut
 from scaling.data.problem_files import ARGUMENTS, Draft
+from scaling.data.stored import Stored, example_tokens, number_from
 from scaling.data.vocab import VOCABS, Vocab
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
 
 CHUNK = 4096  # reasoning-gym entries drawn from one seed
 STYLES = ('short', 'full', 'chat')  # 'chat': the text of 'full', as a user's message
-DRAWN = ('test', 'validation', 'rl', 'sft', 'reward')  # in this order: the first stay as they are
 
 
 class Task(NamedTuple):
@@ -72,6 +78,9 @@ def parse_task(text: str) -> Task:
         )
     if 'path' not in arguments:
       raise BadInput(f"task {name}: no path: write it as {name}(path='train.jsonl')")
+    for path in _paths(arguments):
+      sources.check(path)
+    splits.check_paths(arguments)
   else:
     _dataset(Task(name, arguments), 0, 1)
   return Task(name, arguments)
@@ -90,14 +99,29 @@ def check_spec(spec: DataSpec) -> None:
     )
   if not 0 <= spec.attempts <= 1:
     raise BadInput(f'data.attempts is {spec.attempts}: it must be in [0, 1], a part of them')
+  if not 0 <= spec.reversed <= 1:
+    raise BadInput(f'data.reversed is {spec.reversed}: it must be in [0, 1], a part of them')
   if spec.seed < 0:
     raise BadInput(f'data.seed is {spec.seed}: it must be at least 0')
-  tasks = {text: parse_task(text) for text in (spec.task, *spec.pretrain_tasks)}
-  if spec.attempts and tasks[spec.task].name in ('math', 'code'):
+  if not 0 <= spec.near_duplicates <= 1:
+    raise BadInput(
+      f'data.near_duplicates is {spec.near_duplicates}: it must be in [0, 1], a Jaccard index'
+    )
+  for key, value, known in (
+    ('data.contamination', spec.contamination, CONTAMINATION),
+    ('sft.loss_on', spec.loss_on, LOSS_ON),
+  ):
+    if value not in known:
+      raise BadInput(f'{key} is {value!r}: it must be one of {", ".join(known)}')
+  if spec.ngram < 1:
+    raise BadInput(f'data.ngram is {spec.ngram}: it must be at least 1, a number of words')
+  tasks = {text: parse_task(text) for text in (spec.task, *spec.sft_tasks, *spec.pretrain_tasks)}
+  if spec.attempts and tasks[spec.task].name in ARGUMENTS.keys() - {'jsonl'}:
     raise BadInput(
       f'data.attempts is {spec.attempts} and the task {tasks[spec.task].name}: attempts are made '
       "from solutions that end in '#' and an answer: set data.attempts = 0"
     )
+  _check_mixtures(spec, tasks)
   for task in tasks.values():
     if spec.style == 'short' and task.name not in solutions.SHORT:
       raise BadInput(
@@ -109,6 +133,9 @@ def check_spec(spec: DataSpec) -> None:
     count = getattr(spec, pool)
     if count is None and (pool == 'pretrain' or tasks[spec.task].name not in ARGUMENTS):
       raise BadInput(f'data.{pool} is None: say how many, only a JSONL file has an end')
+    of_test = pool == 'test' and not tasks[spec.task].arguments.get('test_path')
+    if count is None and (pool == 'validation' or of_test):
+      raise BadInput(f'data.{pool} is None: say how many to hold out')
     if count is not None and count < 0:
       raise BadInput(f'data.{pool} is {count}: it must be at least 0')
   shared = [pool for pool in POOLS if getattr(spec, pool) is None]
@@ -126,17 +153,45 @@ def check_spec(spec: DataSpec) -> None:
     raise BadInput('data.pretrain_tasks names tasks and data.pretrain is 0: say how many examples')
 
 
+def _check_mixtures(spec: DataSpec, tasks: dict[str, Task]) -> None:
+  """BadInput for rates that no mixture can have."""
+  for key, rates, of in (
+    ('pretrain.rates', spec.pretrain_rates, spec.pretrain_tasks),
+    ('data.sft_rates', spec.sft_rates, spec.sft_tasks),
+  ):
+    if rates and len(rates) != len(of):
+      raise BadInput(
+        f'{key} has {len(rates)} rates for {len(of)} tasks: give one for each, or none'
+      )
+    if rates and not (min(rates) >= 0 and math.isfinite(sum(rates)) and sum(rates) > 0):
+      raise BadInput(f'{key} is {rates}: an empty mixture: rates are at least 0, and not all 0')
+  if spec.pretrain_temperature < 0:
+    raise BadInput(f'pretrain.temperature is {spec.pretrain_temperature}: it must be at least 0')
+  if spec.pretrain_temperature:
+    if spec.pretrain_rates:
+      raise BadInput('pretrain.rates and pretrain.temperature both say the rates: set one of them')
+    for text in spec.pretrain_tasks:
+      if tasks[text].name not in ARGUMENTS:
+        raise BadInput(
+          f'pretrain.temperature makes rates of the sizes of files, and the task {text!r} has no '
+          'end: set pretrain.rates'
+        )
+
+
+def _paths(arguments: dict) -> list[str]:
+  return [arguments[name] for name in ('path', 'test_path') if name in arguments]
+
+
 def fingerprints(spec: DataSpec) -> dict[str, str]:
   """SHA-256 of each file that a specification names, by its path. Raises BadInput for one missing.
 
   What is prepared is a function of the specification, these, and the generator's version.
   """
   found = {}
-  for text in (spec.task, *spec.pretrain_tasks):
+  for text in (spec.task, *spec.sft_tasks, *spec.pretrain_tasks):
     if problem_files.of_file(text):
-      arguments = parse_task(text).arguments
-      for path in (arguments[name] for name in ('path', 'test_path') if name in arguments):
-        found[path] = hashlib.sha256(problem_files.read_bytes(path)).hexdigest()
+      for path in _paths(parse_task(text).arguments):
+        found[path] = sources.fingerprint(path)
   if spec.vocab not in VOCABS and vocabs.bpe_size(spec.vocab) is None:
     from scaling.data import subwords
 
@@ -176,11 +231,6 @@ def _written(arguments: dict) -> str:
 # -- drawing problems
 
 
-def example_tokens(problem: Problem, vocab: Vocab) -> tuple[int, int]:
-  """Lengths of the prompt and of the response, its stop token included."""
-  return len(vocab.prompt(problem.prompt)), len(vocab.encode(problem.solution)) + 1
-
-
 def _fits(spec: DataSpec, vocab: Vocab | None) -> Callable[[Draft], bool]:
   """Whether a draft may be in a pool; with 'error' each may, and a long one is refused later."""
   if spec.long_examples == 'error':
@@ -193,12 +243,7 @@ def _left_out(count: int) -> str:
   return f' (without {count} longer than data.row_tokens)' if count else ''
 
 
-def _number_from(*parts) -> int:
-  """A 62-bit integer from a hash: a seed, or a place in an order."""
-  return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'big') >> 2
-
-
-def _draft(name: str, entry: dict, style: str) -> Draft | None:
+def draft_of(name: str, entry: dict, style: str) -> Draft | None:
   """A reasoning-gym entry as a problem; None where it is not well posed, or where its own scorer
   refuses its own answer.
   """
@@ -234,11 +279,11 @@ def _generate(
   spec: DataSpec,
   pool: str,
   count: int,
-  taken: set[str],
+  taken: set[int],
   fits: Callable[[Draft], bool],
   dropped: collections.Counter,
 ) -> Iterator[Draft]:
-  """Yields `count` drafts of new problems that fit, adding their keys to `taken`.
+  """Yields `count` drafts of new problems that fit, adding their numbers to `taken`.
 
   Each pool draws from a stream of its own, so that a larger pool begins with the smaller one.
   Distinct problems that do not fit are counted in `dropped`. Raises BadInput when the task has too
@@ -247,12 +292,13 @@ def _generate(
   long = set()
   found = stale = chunk = 0
   while found < count:
-    dataset = _dataset(task, _number_from(spec.seed, task.name, pool, chunk), CHUNK)
+    dataset = _dataset(task, number_from(spec.seed, task.name, pool, chunk), CHUNK)
     for i in range(CHUNK):
-      draft = _draft(task.name, dataset[i], spec.style)
-      if draft is None or draft.key in taken or not fits(draft):
-        if draft is not None and draft.key not in taken and draft.key not in long:
-          long.add(draft.key)
+      draft = draft_of(task.name, dataset[i], spec.style)
+      number = None if draft is None else problem_files.number(draft.problem.id)
+      if draft is None or number in taken or not fits(draft):
+        if draft is not None and number not in taken and number not in long:
+          long.add(number)
           dropped[pool.split()[0]] += 1
         stale += 1
         if stale > max(2000, 5 * len(taken)):
@@ -262,7 +308,7 @@ def _generate(
             'ask for fewer or widen the task'
           )
         continue
-      taken.add(draft.key)
+      taken.add(number)
       found, stale = found + 1, 0
       yield draft
       if found == count:
@@ -270,111 +316,136 @@ def _generate(
     chunk += 1
 
 
-def _order(drafts: Sequence[Draft], seed: int) -> list[Draft]:
-  """A shuffle that hangs on each problem's content alone: a new line moves no other."""
-  return sorted(drafts, key=lambda draft: _number_from(seed, draft.key))
+# -- all pools
 
 
-def _split_file(
-  task: Task,
-  spec: DataSpec,
-  taken: set[str],
-  fits: Callable[[Draft], bool],
-  dropped: collections.Counter,
-) -> dict[str, list[Draft]]:
-  """Pools out of a file, or out of a file and its test file; the pool of None has what is left."""
-  path, test_path = task.arguments['path'], task.arguments.get('test_path')
-  read = lambda path: _order(problem_files.read(task.name, path, task.arguments), spec.seed)
-  drafts = read(path)
-  pools, left = {}, {pool: getattr(spec, pool) for pool in DRAWN}
-  if test_path:
-    held_out = read(test_path)
-    pools['test'], _ = _take(held_out, left.pop('test'), fits, 'test', test_path, dropped)
-    everything = {draft.key for draft in held_out}
-    drafts = [draft for draft in drafts if draft.key not in everything]
-  fixed = sum(count for count in left.values() if count is not None)
-  fitting = sum(map(fits, drafts))
-  if fixed > fitting:
-    raise BadInput(
-      f'{path}: {fitting} distinct problems{_left_out(len(drafts) - fitting)}, and the pools '
-      f'{", ".join(left)} ask for {fixed}: ask for fewer'
-    )
-  for pool in sorted(left, key=lambda pool: left[pool] is None):
-    pools[pool], drafts = _take(drafts, left[pool], fits, pool, path, dropped)
-  taken.update(draft.key for drafts in pools.values() for draft in drafts)
-  return pools
+def read_files(spec: DataSpec, folder=None, progress=None) -> dict[tuple, Stored]:
+  """Every file of a specification, read once, by the task and the path; see `splits.read`."""
+  say, found = progress or (lambda text: None), {}
+  for text in (spec.task, *spec.sft_tasks, *spec.pretrain_tasks):
+    if problem_files.of_file(text):
+      name, arguments = parse_task(text)
+      for path in _paths(arguments)[: 2 if text == spec.task else 1]:
+        if (text, path) not in found:
+          say(f'reading {path}')
+          found[text, path] = splits.read(name, arguments, path, spec, folder, say)
+  return found
 
 
-def _take(
-  drafts: list[Draft],
-  count: int | None,
-  fits: Callable[[Draft], bool],
-  pool: str,
-  path: str,
-  dropped: collections.Counter,
-) -> tuple[list[Draft], list[Draft]]:
-  """(the first `count` drafts that fit, the rest); with None, all that fit.
+def shares(total: int, rates: Sequence[float]) -> list[int]:
+  """`total` split in proportion to rates, in whole numbers: by the largest remainders."""
+  exact = np.asarray(rates, float) * total / sum(rates)
+  parts = np.floor(exact + 1e-9).astype(int)
+  for i in np.argsort(-(exact - parts), kind='stable')[: total - parts.sum()]:
+    parts[i] += 1
+  return parts.tolist()
 
-  Those passed over are counted in `dropped`. Raises BadInput where too few fit.
-  """
-  kept, at = [], 0
-  while at < len(drafts) and len(kept) != count:
-    kept += [drafts[at]] if fits(drafts[at]) else []
-    at += 1
-  long = at - len(kept)
-  if count is not None and len(kept) < count:
-    raise BadInput(
-      f'{path}: {len(kept)} distinct problems{_left_out(long)}, and data.{pool} is {count}: '
-      'ask for fewer'
-    )
-  if long:
-    dropped[pool] += long
-  return kept, drafts[at:]
+
+class Drawn(NamedTuple):
+  """What `draw` leaves out, and found."""
+
+  dropped: collections.Counter  # by pool: examples passed over that are longer than a row
+  found: list  # of contamination: {'pool', 'where', 'words', 'held_out'}
+  held: list[HeldOut]  # what was looked for; empty where the held-out problems are of no file
+
+
+def drawn() -> Drawn:
+  """Nothing yet."""
+  return Drawn(collections.Counter(), [], [])
 
 
 def draw(
   spec: DataSpec,
   progress: Callable[[str], None] | None = None,
-  dropped: collections.Counter | None = None,
+  out: Drawn | None = None,
   vocab: Vocab | None = None,
-) -> dict[str, list[Draft]]:
+  files: dict[tuple, Stored] | None = None,
+) -> dict[str, Sequence[Draft]]:
   """All pools, disjoint: test first, so that it stays the same whatever the others ask for.
 
-  'pretrain' is a list for each of its tasks, under 'pretrain 0', 'pretrain 1', ...
-  dropped: gets, by pool, how many examples longer than a row were passed over to fill it.
-  vocab: in which those are counted; None: the one that the specification names, unless it is one
-  that is yet to be trained.
+  'sft 0', 'sft 1', ... are what is mixed into the SFT pool: so many of each of data.sft_tasks for
+  one of data.task; 'pretrain 0', ... the parts of the mixture to pretrain on, by its rates.
+  out: gets what was left out. vocab: in which examples that may be longer than a row are counted;
+  None: the one that the specification names, unless it is one that is yet to be trained. files:
+  what `read_files` read; None: they are read.
   """
   check_spec(spec)
   say = progress or (lambda text: None)
+  files = read_files(spec, progress=progress) if files is None else files
   say('drawing problems')
-  dropped = collections.Counter() if dropped is None else dropped
-  if vocab is None and spec.long_examples == 'drop':
-    vocab = vocabs.named(spec.vocab, spec.style == 'chat')
-  fits = _fits(spec, vocab)
-  task = parse_task(spec.task)
-  taken: set[str] = set()
+  out = drawn() if out is None else out
+  if spec.long_examples == 'drop':
+    vocab = vocabs.named(spec.vocab, spec.style == 'chat') if vocab is None else vocab
+    splits.measure(files, vocab)
+  fits, rules = _fits(spec, vocab), splits.Rules(spec, out.dropped, out.found)
+  task, held = parse_task(spec.task), None
+  taken: set[int] = set()
   if task.name in ARGUMENTS:
-    pools = _split_file(task, spec, taken, fits, dropped)
+    path, test_path = task.arguments['path'], task.arguments.get('test_path')
+    given = files[spec.task, path], test_path, files.get((spec.task, test_path))
+    pools, held = splits.split(path, *given, rules)
+    out.held.append(held)
+    for pool in splits.ORDER:
+      taken.update(pools[pool].keys.tolist() if pool != 'sft' else ())
   else:
     pools = {
-      pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, dropped))
-      for pool in DRAWN
+      pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, out.dropped))
+      for pool in splits.ORDER
     }
-  sft = {draft.key for draft in pools['sft']}
-  known = taken - sft  # pretraining may meet what SFT will show again
-  parts = len(spec.pretrain_tasks)
-  for i, text in enumerate(spec.pretrain_tasks):
+  learned = _keys(pools['sft'])
+  for i, text in enumerate(spec.sft_tasks):
+    say(f'drawing problems to mix in: {text}')
+    count = round((spec.sft_rates[i] if spec.sft_rates else 1) * len(pools['sft']))
+    hidden = np.concatenate([learned, np.array(list(taken), np.uint64)])
+    pools[f'sft {i}'] = _part(
+      text, spec, f'sft {i}', count, taken, hidden, files, rules, held, fits
+    )
+    learned = np.concatenate([learned, _keys(pools[f'sft {i}'])])
+  known = np.setdiff1d(np.array(list(taken), np.uint64), learned)  # what SFT shows may come before
+  known = set(known.tolist())
+  parts = _pretrain_counts(spec, files, known)
+  for i, (text, count) in enumerate(zip(spec.pretrain_tasks, parts)):
     say(f'drawing problems to pretrain on: {text}')
-    part = parse_task(text)
-    count = spec.pretrain // parts + (i < spec.pretrain % parts)
-    if part.name in ARGUMENTS:
-      drafts = problem_files.read(part.name, part.arguments['path'], part.arguments)
-      fresh = [draft for draft in _order(drafts, spec.seed) if draft.key not in known]
-      path = part.arguments['path']
-      pools[f'pretrain {i}'], _ = _take(fresh, count, fits, 'pretrain', path, dropped)
-      known.update(draft.key for draft in pools[f'pretrain {i}'])
-    else:
-      name = f'pretrain {i}'
-      pools[name] = list(_generate(part, spec, name, count, known, fits, dropped))
+    hidden, name = np.array(list(known), np.uint64), f'pretrain {i}'
+    pools[name] = _part(text, spec, name, count, known, hidden, files, rules, held, fits)
+    known.update(_keys(pools[name]).tolist())
+  splits.refuse(rules, held)
+  if spec.sft is None and not pools['sft']:
+    raise BadInput(f'{spec.task}: no problem is left for the SFT pool: ask for fewer in the others')
   return pools
+
+
+def _keys(drafts: Sequence[Draft]) -> np.ndarray:
+  """The numbers uint64 of problems."""
+  if isinstance(drafts, Stored):
+    return drafts.keys
+  return np.array([problem_files.number(draft.problem.id) for draft in drafts], np.uint64)
+
+
+def _pretrain_counts(spec: DataSpec, files: dict, known: set[int]) -> list[int]:
+  """How many examples of each of the tasks of the mixture: in proportion to the rates, equal ones
+  where none are given; with a temperature T to the number of a file's problems ^ (1 / T)."""
+  rates = spec.pretrain_rates or (1.0,) * len(spec.pretrain_tasks)
+  if spec.pretrain_temperature:
+    hidden = np.array(list(known), np.uint64)
+    sizes = [
+      (~np.isin(files[text, parse_task(text).arguments['path']].keys, hidden)).sum()
+      for text in spec.pretrain_tasks
+    ]
+    rates = [float(size) ** (1 / spec.pretrain_temperature) for size in sizes]
+  return shares(spec.pretrain, rates) if spec.pretrain_tasks else []
+
+
+def _part(text, spec, name, count, taken, hidden, files, rules, held, fits) -> Sequence[Draft]:
+  """`count` problems of one task of a mixture, none of which is among `hidden` or `taken`.
+
+  Where rates are given, those of a file that has too few come again.
+  """
+  task = parse_task(text)
+  if task.name not in ARGUMENTS:
+    return list(_generate(task, spec, name, count, taken, fits, rules.dropped))
+  drafts = files[text, task.arguments['path']]
+  fresh = Stored(drafts.file, drafts.numbers[~np.isin(drafts.keys, hidden)])
+  rated = bool(spec.pretrain_rates or spec.pretrain_temperature)
+  again = name.startswith('pretrain') and rated
+  return splits.take(fresh, count, name, rules, held, again)[0]

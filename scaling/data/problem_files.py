@@ -1,36 +1,56 @@
-"""Problems read from JSONL files. A line of each format:
+"""Problems read from files. A row of each format:
 
-    jsonl   {"question": "...", "answer": "...\\n#### 72"}             GSM8K's (2110.14168)
-    math    {"problem": "...", "solution": "... \\\\boxed{72}"}         MATH's (2103.03874); its
-            level and type (or subject) are kept
-    code    {"prompt": "...", "solution": "...", "tests": [...]}     a program and its tests
+    jsonl      {"question": "...", "answer": "...\\n#### 72"}        GSM8K's (2110.14168)
+    math       {"problem": "...", "solution": "... \\\\boxed{72}"}    MATH's (2103.03874); its
+               level and type (or subject) are kept
+    code       {"prompt": "...", "solution": "...", "tests": [...]}  a program and its tests
+    responses  {"prompt": "...", "response": "..."}                  under any names
+    messages   {"messages": [{"role": "user", "content": "..."}, ...]}   a chat
 
 A test is a text of Python that is run after the program, in its names (`assert f(2) == 4`), or
 {"input": "...", "output": "..."}: what the program reads from stdin, and must write to stdout. All
 tests of a line are of one kind.
+
+Of a chat the assistant's last message is the response, and all before it the prompt: in style
+'chat' as the tokenizer's own template has its turns, else as text (`transcript`). The answer of
+'responses' and 'messages' is the whole response: a verdict is an exact match of the text, up to
+case, space and Unicode's NFKC.
+
+Files are JSONL, JSONL.gz, Parquet or data sets of TFDS: see sources.py.
 """
 
 import hashlib
+import itertools
 import json
-import pathlib
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from scaling.data import sources
+from scaling.data import vocab as vocabs
 from scaling.data.batches import Problem
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
 
+OF_ALL = {'path': str, 'test_path': str, 'skip_bad_lines': bool}
 ARGUMENTS = {  # of a task that is a file
-  'jsonl': {'path': str, 'test_path': str, 'keep_marks': bool},
-  'math': {'path': str, 'test_path': str},
-  'code': {'path': str, 'test_path': str},
+  'jsonl': OF_ALL | {'keep_marks': bool},
+  'math': OF_ALL,
+  'code': OF_ALL,
+  'responses': OF_ALL | {'prompt': str, 'response': str},  # the names of the two fields
+  'messages': OF_ALL,
 }
 FIELDS = {
   'jsonl': ('question', 'answer'),
   'math': ('problem', 'solution'),
   'code': ('prompt', 'solution'),
+  'responses': ('prompt', 'response'),
+  'messages': ('messages',),
 }
 KEPT = ('level', 'type', 'subject')  # of a problem of 'math'
+ROLES = ('system', 'user', 'assistant')
+PROGRAMS = 256  # that are run at a time
 
 
 class Draft(NamedTuple):
@@ -51,40 +71,59 @@ def identity(name: str, key: str) -> str:
   return f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
 
 
-def read_bytes(path: str) -> bytes:
-  """A file's content. BadInput where it cannot be read."""
-  try:
-    return pathlib.Path(path).read_bytes()
-  except OSError as error:
-    raise BadInput(
-      f"{path}: {error.strerror}: give the path of a JSONL file in GSM8K's format, say of "
-      'grade_school_math/data/train.jsonl from https://github.com/openai/grade-school-math'
-    ) from None
+def number(id: str) -> int:
+  """The hash in the id of a problem: of its key alone, whatever its task."""
+  return int(id.rpartition('-')[2], 16)
 
 
-def read(name: str, path: str, arguments: dict) -> list[Draft]:
-  """The problems of a file, in the format of task `name`, with the task's arguments.
+def read(name: str, path: str, arguments: dict, style: str, counts: Counter) -> Iterator[Draft]:
+  """Yields the problems of a file, in the format of task `name`, with the task's arguments.
 
-  A prompt that comes twice is kept once. BadInput with the file and the line: no line of the
-  format, or a program that does not pass its own tests.
+  counts gets 'lines', those with a problem, and 'bad_lines'. A bad one (no line of the format, or a
+  program that does not pass its own tests) is left out where the task says skip_bad_lines=True.
+  Else all are read, to count them, and BadInput names the first by file and line; as it does for a
+  file with no problem in it.
   """
-  drafts = {}
-  for at, line in enumerate(read_bytes(path).split(b'\n'), 1):
-    where = f'{path}:{at}'
-    if not line.strip():
-      continue
-    row = _row(line, FIELDS[name], where)
-    if name == 'jsonl':
-      draft = _gsm8k(row, arguments.get('keep_marks', False), where)
+  skip, first = arguments.get('skip_bad_lines', False), None
+  drafts = _drafts(name, path, arguments, style)
+  for found in _checked(drafts) if name == 'code' else drafts:
+    if isinstance(found, BadInput):
+      counts['bad_lines'] += 1
+      first = first or found
     else:
-      draft = {'math': _math, 'code': _code}[name](row, where)
-    drafts.setdefault(draft.key, draft)
-  if not drafts:
+      counts['lines'] += 1
+      if skip or first is None:
+        yield found
+  if first is not None and not skip:
+    bad = counts['bad_lines']
+    many = f'{bad} bad lines in all' if bad > 1 else 'the one bad line'
+    raise BadInput(f'{first} ({many}; skip_bad_lines=True in the task leaves such lines out)')
+  if not counts['lines']:
     raise BadInput(f'{path}: no problems in it: it needs a line for each')
-  found = list(drafts.values())
-  if name == 'code':
-    _check_programs(found)
-  return found
+
+
+def _drafts(name: str, path: str, arguments: dict, style: str) -> Iterator[Draft | BadInput]:
+  """What is in each line of a file: a problem, or what is wrong with it."""
+  fields = FIELDS[name]
+  if name == 'responses':
+    fields = tuple(arguments.get(field, field) for field in fields)
+  more = {'math': KEPT, 'code': ('tests',)}.get(name, ())
+  for where, line in sources.rows(path, (*fields, *more)):
+    try:
+      row = json_object(line, where, fields) if isinstance(line, bytes) else line
+      if name == 'messages':
+        yield _chat(row, style, where)
+        continue
+      _check_texts(row, fields, where)
+      if name == 'jsonl':
+        yield _gsm8k(row, arguments.get('keep_marks', False), where)
+      elif name == 'responses':
+        prompt, response = (row[field] for field in fields)
+        yield _of_texts('responses', prompt.strip() + '\n', response, where)
+      else:
+        yield {'math': _math, 'code': _code}[name](row, where)
+    except BadInput as error:
+      yield error
 
 
 def json_object(line: bytes, where: str, fields: tuple[str, ...]) -> dict:
@@ -98,20 +137,29 @@ def json_object(line: bytes, where: str, fields: tuple[str, ...]) -> dict:
     reason = getattr(error, 'msg', 'too deep or too large')
     raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
   if not isinstance(row, dict):
-    raise BadInput(f'{where}: not a JSON object: write {{"{fields[0]}": ..., "{fields[1]}": ...}}')
+    form = ', '.join(f'"{field}": ...' for field in fields[:2])
+    raise BadInput(f'{where}: not a JSON object: write {{{form}}}')
   return row
 
 
-def _row(line: bytes, fields: tuple[str, ...], where: str) -> dict:
-  """A line's object, whose `fields` are texts."""
-  row = json_object(line, where, fields)
+def _check_texts(row: dict, fields: tuple[str, ...], where: str) -> None:
+  """BadInput, with what is there, for an object whose `fields` are not all texts."""
   for field in fields:
-    if not isinstance(row.get(field), str) or not row[field].strip():
-      state = 'empty or no text' if field in row else 'missing'
-      raise BadInput(f'{where}: the field {field!r} is {state}: every line needs it, a text')
-    if any('\ud800' <= character <= '\udfff' for character in row[field]):
-      raise BadInput(f'{where}: the field {field!r} has half a surrogate pair: mend the text')
-  return row
+    if field not in row:
+      has = f'it has {", ".join(map(repr, list(row)[:6]))}' if row else 'it has none'
+      raise BadInput(
+        f'{where}: the field {field!r} is missing: every line needs it, a text ({has})'
+      )
+    _check_text(row[field], f'the field {field!r}', where)
+
+
+def _check_text(value, what: str, where: str) -> None:
+  if isinstance(value, bytes):
+    raise BadInput(f'{where}: {what} is not UTF-8: mend it')
+  if not isinstance(value, str) or not value.strip():
+    raise BadInput(f'{where}: {what} is empty or no text: every line needs it, a text')
+  if re.search('[\ud800-\udfff]', value):
+    raise BadInput(f'{where}: {what} has half a surrogate pair: mend the text')
 
 
 def _gsm8k(row: dict, keep_marks: bool, where: str) -> Draft:
@@ -167,11 +215,57 @@ def _draft(name: str, text: str, solution: str, answer: str, entry: dict, where:
   return Draft(problem, prompt, where)
 
 
-def _check_programs(drafts: list[Draft]) -> None:
-  """BadInput for a program that does not pass its own tests. It is run in the sandbox."""
-  problems = [draft.problem for draft in drafts]
-  verdicts = verifiers.verify_all(problems, [[problem.solution] for problem in problems])
-  for draft, (verdict,) in zip(drafts, verdicts, strict=True):
-    if not verdict.correct:
+def _of_texts(name: str, prompt: str, response: str, where: str) -> Draft:
+  """A problem whose answer is its whole response."""
+  response = response.strip()
+  answer = verifiers.canonical(name, response)
+  return Draft(Problem(identity(name, prompt), name, prompt, response, answer, {}), prompt, where)
+
+
+def _chat(row: dict, style: str, where: str) -> Draft:
+  messages = row.get('messages')
+  form = '[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
+  if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+    state = 'missing' if 'messages' not in row else 'no list of objects'
+    raise BadInput(f"{where}: the field 'messages' is {state}: write {form}")
+  if len(messages) < 2 or messages[-1].get('role') != 'assistant':
+    last = repr(messages[-1].get('role')) if messages else 'nobody'
+    raise BadInput(
+      f"{where}: the last of {len(messages)} messages is of {last}: it must be the assistant's "
+      f'answer to those before it, as in {form}'
+    )
+  for at, message in enumerate(messages, 1):
+    if message.get('role') not in ROLES:
+      raise BadInput(
+        f'{where}: the role of message {at} is {message.get("role")!r}: one of {", ".join(ROLES)}'
+      )
+    _check_text(message.get('content'), f'the content of message {at}', where)
+  turns = [{'role': one['role'], 'content': one['content'].strip()} for one in messages[:-1]]
+  alone = len(turns) == 1 and turns[0]['role'] == 'user'
+  if alone and vocabs.turns(turns[0]['content']) is None:
+    prompt = turns[0]['content'] + '\n'
+  else:
+    prompt = vocabs.written(turns) if style == 'chat' else transcript(turns)
+  return _of_texts('messages', prompt, messages[-1]['content'], where)
+
+
+def transcript(turns: list[dict]) -> str:
+  """Messages as text, for a tokenizer without a template: 'User: ...\\n\\nAssistant: ...'."""
+  said = [f'{one["role"].capitalize()}: {one["content"]}' for one in turns]
+  return '\n\n'.join([*said, 'Assistant:']) + ' '
+
+
+def _checked(drafts: Iterator[Draft | BadInput]) -> Iterator[Draft | BadInput]:
+  """The drafts of programs, where one does not pass its own tests what is wrong with it."""
+  while some := list(itertools.islice(drafts, PROGRAMS)):
+    problems = [draft.problem for draft in some if not isinstance(draft, BadInput)]
+    verdicts = verifiers.verify_all(problems, [[problem.solution] for problem in problems])
+    verdicts = iter(verdicts)
+    for draft in some:
+      if isinstance(draft, BadInput):
+        yield draft
+        continue
+      (verdict,) = next(verdicts)
       how = 'fails' if verdict.status == 'ok' else f'ends with {verdict.status} in'
-      raise BadInput(f'{draft.origin}: its own solution {how} its tests: mend or remove the line')
+      wrong = f'{draft.origin}: its own solution {how} its tests: mend or remove the line'
+      yield draft if verdict.correct else BadInput(wrong)

@@ -8,7 +8,6 @@ tokens of a prompt come from the tokenizer's chat template, or are what its post
 before any text (a bos token); the one of a response is the stop token at its end.
 """
 
-import datetime
 import functools
 import itertools
 import json
@@ -17,13 +16,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
 import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from scaling.data import chat_templates, pieces
 from scaling.data.vocab import VOCABS, Vocab
 from scaling.errors import BadInput
 
@@ -35,15 +32,6 @@ BESIDE = (
   'chat_template.jinja',
 )
 END_OF_TEXT = '<|endoftext|>'  # the stop token of a BPE trained here, its id 0
-# How text is cut before its bytes are merged: words with the mark or space before them, single
-# digits (so that numbers are spelled in one way), runs of other marks, and space. Qwen2's own.
-PIECES = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-  r'\s*[\r\n]+|\s+(?!\S)|\s+'
-)
-# What `strftime_now` of a template gives: a prompt must not change overnight. It is the date that
-# Llama 3.1's own template falls back to.
-TODAY = datetime.datetime(2024, 7, 26)
 
 
 def files(path) -> list[pathlib.Path]:
@@ -120,13 +108,17 @@ def _sentencepiece(path: pathlib.Path, name: str, chat: bool) -> Vocab:
     )
 
   def encode(text):
-    return model.encode(_utf8(text))
+    return model.encode(chat_templates.utf8(text))
 
   def decode(ids):
     return model.decode([i for i in _until(stop, ids) if i < size])
 
   def missing(text):
-    pairs = zip(model.encode(_utf8(text)), model.encode(_utf8(text), out_type=str), strict=True)
+    pairs = zip(
+      model.encode(chat_templates.utf8(text)),
+      model.encode(chat_templates.utf8(text), out_type=str),
+      strict=True,
+    )
     return next((piece.lstrip('\u2581')[:1] for i, piece in pairs if i == unknown), None)
 
   def spelled():
@@ -142,11 +134,6 @@ def _sentencepiece(path: pathlib.Path, name: str, chat: bool) -> Vocab:
   return Vocab(name, size, stop, encode, encode, decode, missing, spelled)
 
 
-def _utf8(text: str) -> str:
-  """The text with '?' for halves of surrogate pairs, which no tokenizer takes."""
-  return text.encode('utf-8', 'replace').decode()
-
-
 def _until(stop: int, ids: Iterable[int]) -> list[int]:
   return list(itertools.takewhile(lambda i: i != stop, map(int, ids)))
 
@@ -160,7 +147,8 @@ def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
     tokenizer = tokenizers.Tokenizer.from_str(main.read_text('utf-8'))
   except Exception as error:  # the package raises nothing more special
     raise BadInput(
-      f'{main}: not a tokenizer ({_line(error)}): give a tokenizer.json as transformers saves it'
+      f'{main}: not a tokenizer ({chat_templates.line(error)}): give a tokenizer.json as '
+      'transformers saves it'
     ) from None
   tokenizer.no_truncation()
   tokenizer.no_padding()
@@ -184,7 +172,10 @@ def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
     named.setdefault('eos_token', end)
     _make_special(tokenizer, end)
 
-  vocab = functools.partial(_vocab, name, tokenizer, _unknown(written['model']))
+  encode = functools.partial(_plain, tokenizer)
+  if pieces.trained_here(written):
+    encode = pieces.looked_up(encode)
+  vocab = functools.partial(_vocab, name, tokenizer, encode, _unknown(written['model']))
   if not chat:
     if end is None:
       raise BadInput(
@@ -194,10 +185,10 @@ def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
     special = list(zip(first.ids, first.special_tokens_mask, strict=True))
     before = [i for i, mark in itertools.takewhile(lambda pair: pair[1], special)]
     tokenizer.encode_special_tokens = True
-    return vocab(end, lambda text: before + _plain(tokenizer, text))
-  source, template = _template(main, others, config)
-  render = _renderer(source, template, named)
-  end = _end_of_turn(render, _specials(tokenizer)) or end
+    return vocab(end, lambda text: before + encode(text))
+  source, template = chat_templates.find(main, others, config)
+  render = chat_templates.renderer(source, template, named)
+  end = chat_templates.end_of_turn(render, _specials(tokenizer)) or end
   if end is None:
     raise BadInput(
       f"{source}: its chat template writes no special token after the assistant's message, and "
@@ -208,20 +199,30 @@ def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
   tokenizer.encode_special_tokens = True  # of which this one makes plain tokens
   specials = sorted(_specials(tokenizer), key=len, reverse=True)
   special = re.compile('|'.join(map(re.escape, specials)))
-  prompt = functools.partial(_chat_prompt, tokenizer, marked, special, render)
+  plain, in_template = (functools.partial(_plain, each) for each in (tokenizer, marked))
+  prompt = functools.partial(
+    chat_templates.prompt, plain, in_template, marked.token_to_id, special, render
+  )
   prompt('1+1=?')  # a template that fails says so here
   return vocab(end, prompt)
 
 
-def _vocab(name: str, tokenizer, unknown: int | None, end: str, prompt: Callable) -> Vocab:
+def _vocab(
+  name: str, tokenizer, encode: Callable, unknown: int | None, end: str, prompt: Callable
+) -> Vocab:
   size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
   stop = tokenizer.token_to_id(end)
+  bytewise = 'ByteLevel' in _decoding(tokenizer) and _bytes_of_characters().keys() <= (
+    tokenizer.get_vocab().keys()
+  )
 
   def decode(ids):
     return tokenizer.decode(_until(stop, ids), skip_special_tokens=False)
 
   def missing(text):
-    text = _utf8(text)
+    if bytewise:
+      return None
+    text = chat_templates.utf8(text)
     encoding, written = tokenizer.encode(text, add_special_tokens=False), set()
     for i, (start, past) in zip(encoding.ids, encoding.offsets, strict=True):
       if i != unknown:
@@ -229,15 +230,14 @@ def _vocab(name: str, tokenizer, unknown: int | None, end: str, prompt: Callable
     lost = (c for at, c in enumerate(text) if at not in written and not c.isspace())
     return next(lost, None)
 
-  encode, spelled = functools.partial(_plain, tokenizer), functools.partial(_spelled, tokenizer)
+  spelled = functools.partial(_spelled, tokenizer)
   return Vocab(name, size, stop, encode, prompt, decode, missing, lambda: spelled(size))
 
 
 def _spelled(tokenizer, size: int) -> list[bytes]:
   """What each id adds to a text that has begun: the bytes that a byte-level token stands for, and
   else what a decoder puts behind a token that is there already."""
-  steps = json.loads(tokenizer.to_str()).get('decoder') or {}
-  steps = {step['type'] for step in steps.get('decoders', [steps]) if 'type' in step}
+  steps = _decoding(tokenizer)
   added = tokenizer.get_added_tokens_decoder()
   tokens = [tokenizer.id_to_token(i) for i in range(size)]
   if 'ByteLevel' in steps:
@@ -260,6 +260,12 @@ def _spelled(tokenizer, size: int) -> list[bytes]:
   ]
 
 
+def _decoding(tokenizer) -> set[str]:
+  """The names of the steps that make text of tokens."""
+  steps = json.loads(tokenizer.to_str()).get('decoder') or {}
+  return {step['type'] for step in steps.get('decoders', [steps]) if 'type' in step}
+
+
 def _bytes_of_characters() -> dict[str, int]:
   """The alphabet of byte-level tokens: printable Latin-1 stands for itself, any other byte for one
   of the characters from U+0100 on (GPT-2's table)."""
@@ -270,7 +276,7 @@ def _bytes_of_characters() -> dict[str, int]:
 
 def _plain(tokenizer, text: str) -> list[int]:
   """Ids of a text in which nothing is special."""
-  return tokenizer.encode(_utf8(text), add_special_tokens=False).ids
+  return tokenizer.encode(chat_templates.utf8(text), add_special_tokens=False).ids
 
 
 def _make_special(tokenizer, token: str) -> None:
@@ -295,7 +301,9 @@ def _object(path: pathlib.Path) -> dict:
   try:
     value = json.loads(path.read_text('utf-8'))
   except (ValueError, RecursionError) as error:
-    raise BadInput(f'{path}: not JSON ({_line(error)}): fetch or mend the file') from None
+    raise BadInput(
+      f'{path}: not JSON ({chat_templates.line(error)}): fetch or mend the file'
+    ) from None
   if not isinstance(value, dict):
     raise BadInput(f'{path}: not a JSON object: fetch or mend the file')
   return value
@@ -305,124 +313,6 @@ def _content(token) -> str | None:
   """The text of a special token: a configuration has it bare, or in an object."""
   text = token.get('content') if isinstance(token, dict) else token
   return text if isinstance(text, str) else None
-
-
-def _line(error) -> str:
-  return ' '.join(str(error).split())[:200]
-
-
-# -- chat templates
-
-
-def _template(main: pathlib.Path, others, config: dict) -> tuple[pathlib.Path, str]:
-  """(the file that has it, the chat template). Raises BadInput where there is none."""
-  for file in others:
-    if file.name == 'chat_template.jinja':  # goes before the one in the configuration
-      return file, file.read_text('utf-8')
-  found = config.get('chat_template')
-  if isinstance(found, list):  # several, by name
-    found = {each.get('name'): each.get('template') for each in found if isinstance(each, dict)}
-    found = found.get('default')
-  if not isinstance(found, str):
-    raise BadInput(
-      f"{main.parent}: data.style is 'chat' and the tokenizer has no chat template: put one in "
-      "tokenizer_config.json (chat_template), or use data.style = 'full'"
-    )
-  return main.parent / 'tokenizer_config.json', found
-
-
-class _Generation(jinja2.ext.Extension):
-  """The tag `generation`, with which templates mark what an assistant says: written as it is."""
-
-  tags = frozenset({'generation'})
-
-  def parse(self, parser):
-    next(parser.stream)
-    return parser.parse_statements(('name:endgeneration',), drop_needle=True)
-
-
-def _renderer(source: pathlib.Path, template: str, named: dict) -> Callable:
-  """`render(messages, add_generation_prompt)`: a template as transformers renders it.
-
-  Only `strftime_now` differs: its day is TODAY. Raises BadInput for whatever a template does wrong.
-  """
-
-  def refuse(message):
-    raise jinja2.TemplateError(message)
-
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-  )
-  environment.filters['tojson'] = functools.partial(json.dumps, ensure_ascii=False)
-  environment.globals |= {'raise_exception': refuse, 'strftime_now': TODAY.strftime}
-  try:
-    compiled = environment.from_string(template)
-  except jinja2.TemplateSyntaxError as error:
-    raise BadInput(
-      f'{source}: its chat template has a syntax error in line {error.lineno} '
-      f'({_line(error.message)}): mend the template'
-    ) from None
-
-  def render(messages, add_generation_prompt):
-    try:
-      return compiled.render(
-        messages=messages,
-        tools=None,
-        documents=None,
-        add_generation_prompt=add_generation_prompt,
-        **named,
-      )
-    except Exception as error:  # whatever a template may raise
-      raise BadInput(
-        f"{source}: its chat template fails on a user's message ({_line(error)}): mend the "
-        "template, or use data.style = 'full'"
-      ) from None
-
-  return render
-
-
-def _end_of_turn(render: Callable, specials: list[str]) -> str | None:
-  """The special token that a template writes after what an assistant said, or None."""
-  said = 'It is 42.'
-  chat = [{'role': 'user', 'content': 'What is it?'}, {'role': 'assistant', 'content': said}]
-  try:
-    after = render(chat, False).rpartition(said)[2].lstrip()
-  except BadInput:
-    return None
-  return max((token for token in specials if after.startswith(token)), key=len, default=None)
-
-
-def _chat_prompt(plain, marked, special: re.Pattern, render: Callable, text: str) -> list[int]:
-  """Ids of a chat in which a user has said `text` and the assistant is to speak.
-
-  plain, marked: the tokenizer, and one that reads special tokens; special: matches any of those.
-  Those that the text itself spells are hidden from the template, and each stretch between the
-  template's own is encoded by itself.
-  """
-  text, hidden, mark = _utf8(text).rstrip('\n'), [], '\ue000'
-  chat = lambda text: render([{'role': 'user', 'content': text}], True)
-  if not special.search(text):  # as nearly always: encoded at one go, as transformers does
-    return _plain(marked, chat(text))
-  while mark in text:
-    mark += '\ue000'
-
-  def hide(found):
-    hidden.append(found[0])
-    return f'{mark}{len(hidden) - 1}{mark}'
-
-  while special.search(text):
-    text = special.sub(hide, text)
-  ids = []
-  rendered, at = chat(text), 0
-  for found in itertools.chain(special.finditer(rendered), [None]):
-    stretch = rendered[at : found.start() if found else None]
-    for i in reversed(range(len(hidden))):
-      stretch = stretch.replace(f'{mark}{i}{mark}', hidden[i])
-    ids += _plain(plain, stretch) if stretch else []
-    if found:
-      ids.append(marked.token_to_id(found[0]))
-      at = found.end()
-  return ids
 
 
 # -- a tokenizer of one's own
@@ -438,7 +328,7 @@ def train(texts: Iterable[str], size: int, folder: pathlib.Path) -> None:
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
     [
-      pre_tokenizers.Split(tokenizers.Regex(PIECES), 'isolated'),
+      pre_tokenizers.Split(tokenizers.Regex(pieces.PIECES), 'isolated'),
       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
   )

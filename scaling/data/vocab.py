@@ -8,6 +8,7 @@ Ids of a character vocabulary: 0 padding, 1 stop, 2 unknown, then the characters
 vocabulary may give 0 to a token: what is padding is said by segment ids and lengths, never by ids.
 """
 
+import json
 import re
 import string
 from collections.abc import Callable, Iterable
@@ -84,6 +85,28 @@ CHARACTERS = {
 }
 VOCABS = {name: _characters(name, characters) for name, characters in CHARACTERS.items()}
 VOCABS['bytes'] = _bytes('bytes')
+
+
+CHAT = '[{"role": '  # begins the prompt of a chat of several messages
+
+
+def written(turns: list[dict]) -> str:
+  """Messages of a chat, {'role', 'content'} each, as the text of a prompt of style 'chat'."""
+  return json.dumps(
+    [{'role': t['role'], 'content': t['content']} for t in turns], ensure_ascii=False
+  )
+
+
+def turns(prompt: str) -> list[dict] | None:
+  """The messages of which a prompt is what `written` gives; None for one that is a user's text."""
+  if not prompt.startswith(CHAT):
+    return None
+  try:
+    found = json.loads(prompt)
+  except ValueError:
+    return None
+  whole = all(isinstance(one, dict) and set(one) == {'role', 'content'} for one in found)
+  return found if whole else None
 
 
 def holders(character: str) -> list[str]:

@@ -10,7 +10,19 @@ import time
 import tqdm
 
 from scaling import compute, files, processes, sample_step, train_step
-from scaling.stages import dpo, hosted, preference, rl, rollouts, sample, score, search, supervised
+from scaling.stages import (
+  dpo,
+  hosted,
+  preference,
+  prompts,
+  rl,
+  rollouts,
+  sample,
+  score,
+  search,
+  supervised,
+  synthesize,
+)
 from scaling.stages import stage as stages
 
 RUN = {
@@ -19,6 +31,8 @@ RUN = {
   'rl': rl.run,
   'dpo': dpo.run,
   'sample': sample.run,
+  'prompts': prompts.run,
+  'synthesize': synthesize.run,
   'rollouts': rollouts.run,
   'preference': preference.run,
   'score': score.run,

@@ -198,17 +198,24 @@ def ceiling(right: np.ndarray, false_positive: float, false_negative: float) -> 
   return float(best_of(right, false_positive, false_negative, [np.inf])[0])
 
 
-def require(found: Audit, least_accuracy: float, what: str) -> None:
-  """BadInput where the balanced accuracy of `what` is below config.rl.least_accuracy."""
-  if found.accuracy >= least_accuracy:
-    return
+def require(found: Audit, within: float, least_accuracy: float, what: str) -> None:
+  """BadInput where the balanced accuracy of `what` is below config.rl.least_accuracy, or its
+  ranking of samples of one problem is (`within`, their AUC; NaN: not known): what a policy learns
+  from in groups, and what a verdict that knows hard problems from easy ones may lack.
+  """
+  mend = 'improve it, or set config.rl.least_accuracy=0'
   span = lambda rate: f'{rate.value:.3f} ({rate.lower:.3f} to {rate.upper:.3f})'
-  raise BadInput(
-    f'{what}: balanced accuracy {found.accuracy:.3f} on {found.samples} samples of '
-    f'{found.problems} problems (false positives {span(found.false_positive)}, false negatives '
-    f'{span(found.false_negative)}), below config.rl.least_accuracy={least_accuracy:g}: improve '
-    'it, or set config.rl.least_accuracy=0'
-  )
+  if found.accuracy < least_accuracy:
+    raise BadInput(
+      f'{what}: balanced accuracy {found.accuracy:.3f} on {found.samples} samples of '
+      f'{found.problems} problems (false positives {span(found.false_positive)}, false negatives '
+      f'{span(found.false_negative)}), below config.rl.least_accuracy={least_accuracy:g}: {mend}'
+    )
+  if within < least_accuracy:
+    raise BadInput(
+      f'{what}: of a right and a wrong sample of one problem it prefers the right one in a part of '
+      f'{within:.3f}, below config.rl.least_accuracy={least_accuracy:g} (.5 is chance): {mend}'
+    )
 
 
 def noisy(

@@ -3,7 +3,8 @@
     verify_all(problems, responses) -> [[Verdict of each response] of each problem]
 
 The answer is what follows the last '#' of a response (of task 'math' what is in its last \\boxed{},
-of task 'code' the program), in a canonical form, so that equal answers fall in one class of a vote.
+of task 'code' the program, of tasks without one the whole response), in a canonical form, so that
+equal answers fall in one class of a vote.
 Nothing here evaluates text. A reasoning-gym task whose scorer was read, and does not (ADMITTED), is
 scored here; the scorers of all others, math-verify and programs run in the sandbox
 (`scaling.rewards.sandbox`), many at a time. A verdict that could not be had is not correct, and its
@@ -13,6 +14,7 @@ status says why: it is counted, never silently 0.
 import collections
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,7 +68,8 @@ UNUSABLE = {
   'rubiks_cube': _NO_ANSWER,
   'rush_hour': _NO_ANSWER,
 }
-FILES = ('jsonl', 'math', 'code')  # tasks read from a file: see scaling/data/problem_files.py
+TEXTS = ('responses', 'messages')  # tasks whose answer is the whole response: texts are compared
+FILES = ('jsonl', 'math', 'code', *TEXTS)  # read from a file: see scaling/data/problem_files.py
 LIMITS = {  # of a job, by who scores
   'scorer': sandbox.Limits(cpu_seconds=2, memory_bytes=512 << 20),
   'math': sandbox.Limits(cpu_seconds=3, memory_bytes=512 << 20),
@@ -133,6 +136,8 @@ def answer_of(problem: Problem, response: str) -> str | None:
   """The canonical form of a response's answer; None where it gives none of the task's kind."""
   if problem.task == 'code':
     return program(response)
+  if problem.task in TEXTS:
+    return canonical(problem.task, response)
   text = boxed(response) if problem.task == 'math' else None
   text = extract(response) if text is None else text
   return None if text is None else canonical(problem.task, text)
@@ -147,7 +152,7 @@ def _known(problem: Problem, answer: str | None) -> Verdict | None:
       return Verdict(True, answer)
     plain = number(answer) is not None and number(problem.answer) is not None
     return Verdict(False, answer) if plain else None
-  if problem.task == 'jsonl':
+  if problem.task in ('jsonl', *TEXTS):
     return Verdict(answer == problem.answer, answer)
   return _scored(problem, answer) if problem.task in ADMITTED else None
 
@@ -227,6 +232,8 @@ def canonical(task: str, text: str) -> str | None:
   """An answer's canonical form, None where it is not of the task's kind of answer."""
   if task == 'math':
     return number(text) or latex(text) or None
+  if task in TEXTS:
+    return ' '.join(unicodedata.normalize('NFKC', text).casefold().split()) or None
   kind = {'jsonl': 'number'}.get(task) or (ADMITTED[task].kind if task in ADMITTED else 'text')
   return {'number': number, 'list': number_list, 'text': str.strip}[kind](text)
 
@@ -296,7 +303,7 @@ def check_task(task: str) -> None:
 
 def check_available(task: str) -> None:
   """BadInput where the verdicts of a task need the sandbox and there is none."""
-  if task not in ADMITTED and task != 'jsonl':
+  if task not in ADMITTED and task not in ('jsonl', *TEXTS):
     sandbox.shared()
 
 

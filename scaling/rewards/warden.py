@@ -271,7 +271,8 @@ def run(job: dict, home: int, statm: int, uid: int) -> dict:
   except (ValueError, KeyError, TypeError, AttributeError):
     pass
   if os.WIFSIGNALED(how) and os.WTERMSIG(how) == signal.SIGKILL:
-    by_limit = seconds > limits['cpu_seconds'] - 0.2
+    # The kernel counts the limit in ticks, and `seconds` exactly.
+    by_limit = seconds > limits['cpu_seconds'] / 2
     return found | {'status': 'timeout' if by_limit else 'memory'}
   return found | {'status': 'error', 'message': 'ended without a result'}
 

@@ -1,16 +1,17 @@
-"""Audits of what a workdir holds: reward models that scored a bank, verifiers that rescored one.
+"""Audits of what a workdir holds: reward models and judges that scored a bank, verifiers that did.
 
     python -m scaling.stages.audit WORKDIR
 
 prints, of each, what `scaling.rewards.audit` measures on the target task's own samples, and the
 ceiling that it sets on best-of-n, and writes it to WORKDIR/audits.parquet, a row an audit and k,
 which `python -m analysis.audits` draws. A stage of RL whose reward is a model's score asks `gate`
-before its first update.
+before its first update; one whose reward is a judge asks `gate_judge`, which has it judge first.
 """
 
 import argparse
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimators
-from scaling import bank, files
+from scaling import bank, files, processes
 from scaling.errors import BadInput
-from scaling.rewards import audit
+from scaling.rewards import audit, reward_model
 from scaling.stages import stage as stages
+
+JUDGED = 8  # samples of each problem that a judge is audited on
 
 
 class Found(NamedTuple):
@@ -33,13 +36,14 @@ class Found(NamedTuple):
   expected: np.ndarray  # [K]: by the rates alone, mistakes independent
   measured: np.ndarray  # [K]: of the verdicts as they are, exact over subsets of k
   ceiling: float  # by the rates alone
+  within: tuple[float, float]  # AUC of samples of one problem, mean over problems, standard error
 
 
 def compare(what: str, table: pd.DataFrame) -> Found:
   """The audit of verdicts on a bank.
 
-  table: problem, correct (the gold verdict), said (1, 0 or NaN), a row a sample, as many of each
-  problem. BadInput where all samples are right, or wrong.
+  table: problem, correct (the gold verdict), said (1, 0 or NaN), and score where verdicts come of
+  one; a row a sample, as many of each problem. BadInput where all samples are right, or wrong.
   """
   found = audit.audit(table['correct'], table['said'], table['problem'])
   groups = [group for _, group in table.groupby('problem', sort=False)]
@@ -48,6 +52,8 @@ def compare(what: str, table: pd.DataFrame) -> Found:
   said = np.stack([group['said'].fillna(0).to_numpy(np.float64)[:n] for group in groups])
   ks = estimators.default_ks(n)
   rates = found.false_positive.value, found.false_negative.value
+  scored = table.get('score', table['said']).fillna(0).to_numpy(np.float64)
+  ranked = reward_model.auc_within(scored, table['correct'], table['problem'])
   return Found(
     what,
     found,
@@ -55,6 +61,7 @@ def compare(what: str, table: pd.DataFrame) -> Found:
     audit.best_of_counts(n, gold.sum(axis=1).astype(int), *rates, ks),
     estimators.best_of_k(said, gold, ks).mean(axis=0),
     audit.ceiling(gold.mean(axis=1), *rates),
+    estimators.mean_and_stderr(ranked) if len(ranked) > 1 else (np.nan, np.nan),
   )
 
 
@@ -80,10 +87,46 @@ def of_verdicts(where: Path, name: str) -> Found:
 
 
 def gate(workdir: Path, stage_id: str, least_accuracy: float) -> Found:
-  """`of_scores`, and BadInput where its accuracy is below config.rl.least_accuracy."""
+  """`of_scores`, and BadInput where it, or its ranking within problems, is below least_accuracy."""
   found = of_scores(workdir, stage_id)
-  audit.require(found.audit, least_accuracy, found.what)
+  audit.require(found.audit, found.within[0], least_accuracy, found.what)
   return found
+
+
+def gate_judge(setting: stages.Setting, stage, problems, says: Callable) -> dict:
+  """Audits a judge on samples of the parent's bank, and returns the ledger of what it read.
+
+  stage: of RL, whose recipe names the bank (`scored`) and `least_accuracy`, below which BadInput is
+  raised; problems: of the bank; says: a feedback of `stages.teachers`. What it said is kept in the
+  stage's judged.parquet, and it is asked once.
+  """
+  folder = stages.folder(setting.workdir, stage.id)
+  table_path, ledger_path = folder / 'judged.parquet', folder / 'judged.json'
+  if not processes.once(ledger_path.exists):
+    columns = ['problem', 'sample', 'correct', 'response']
+    drawn = bank.of_stage(setting.workdir, stage.recipe['scored'], columns)
+    drawn = drawn[drawn['sample'] < JUDGED].sort_values(['problem', 'sample'])
+    of = {problem.id: problem for problem in problems}
+    groups = list(drawn.groupby('problem', sort=False))
+    texts = [group['response'].tolist() for _, group in groups]
+    values, ledger = says([of[name] for name, _ in groups], texts, None, None)
+    files.write_table(table_path, drawn.assign(score=np.asarray(values).ravel()))
+    files.write_json(ledger_path, ledger)
+
+  def passed() -> dict:
+    found = of_judge(folder)
+    least = stage.recipe['least_accuracy']
+    audit.require(found.audit, found.within[0], least, found.what)
+    return files.read_json(ledger_path)
+
+  return processes.once(passed)
+
+
+def of_judge(folder: Path) -> Found:
+  """Of a judge, by what it said before a stage of RL: the folder of that stage."""
+  table, stage = pd.read_parquet(folder / 'judged.parquet'), files.read_json(folder / 'stage.json')
+  said = audit.thresholded(table['correct'], table['score'], table['problem'])
+  return compare(f'{folder.name} ({stage["recipe"]["reward"]})', table.assign(said=said))
 
 
 def text(found: Found) -> str:
@@ -95,6 +138,8 @@ def text(found: Found) -> str:
     f'no verdict on {one.failed:.3f}',
     f'  false positives {span(one.false_positive)}, false negatives {span(one.false_negative)}',
     f'  precision {span(one.precision)}, balanced accuracy {one.accuracy:.3f}',
+    f'  of two samples of one problem, one right, it prefers that in {found.within[0]:.3f} '
+    f'(standard error {found.within[1]:.3f})',
   ]
   for k, expected, measured in zip(found.ks, found.expected, found.measured, strict=True):
     lines.append(f'  best of {k:<3} {measured:.3f}, by its rates alone {expected:.3f}')
@@ -108,6 +153,7 @@ def rows(found: Found) -> list[dict]:
     rate = getattr(found.audit, name)
     rates |= {name: rate.value, f'{name}_low': rate.lower, f'{name}_high': rate.upper}
   same = {'what': found.what, **rates, 'accuracy': found.audit.accuracy, 'ceiling': found.ceiling}
+  same |= {'within': found.within[0], 'within_stderr': found.within[1]}
   same |= {name: getattr(found.audit, name) for name in ('right', 'failed', 'samples', 'problems')}
   best = zip(found.ks, found.expected, found.measured, strict=True)
   return [same | {'k': k, 'expected': e, 'measured': m} for k, e, m in best]
@@ -117,7 +163,9 @@ def everything(workdir: Path) -> list:
   """A function for each audit that a workdir allows. BadInput where it allows none."""
   scored = sorted(Path(workdir).glob('stages/score-*/scores.parquet'))
   rescored = sorted(Path(workdir).glob('banks/*/_verdicts-*.parquet'))
+  judged = sorted(Path(workdir).glob('stages/rl-*/judged.parquet'))
   todo = [functools.partial(of_scores, workdir, path.parent.name) for path in scored]
+  todo += [functools.partial(of_judge, path.parent) for path in judged]
   todo += [
     functools.partial(of_verdicts, path.parent, path.stem.removeprefix('_verdicts-'))
     for path in rescored

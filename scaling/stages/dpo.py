@@ -9,6 +9,7 @@ are the iterated form (2312.11456); where the labels are the policy's own, it re
     verifier     the task's verdict
     majority     the part of the problem's samples with the same answer (2411.04109)
     likelihood   the policy's own log-probability of the response
+    human        the problem's own solution is better than any other response (SPIN, 2401.01335)
     self, judge  a model's verdict on the response (`rewards.model_judge`): the policy's, another's
     scorer       a reward model's
     pairs        a file says which is better (`data.preferences`); a part of its prompts is held out
@@ -29,12 +30,13 @@ import pandas as pd
 
 from analysis import estimators
 from scaling import compute, files, preference_losses, processes, records, sharding, train_step
+from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.rewards import model_judge, reward_model
 from scaling.stages import preference, teachers
 from scaling.stages import stage as stages
 
-FEEDBACK = ('verifier', 'majority', 'likelihood', 'self', 'judge', 'scorer', 'pairs')
+FEEDBACK = ('verifier', 'majority', 'likelihood', 'human', 'self', 'judge', 'scorer', 'pairs')
 READ = [*preference.READ, 'answer', 'response', 'logprobs']
 WATCHED = ('loss', 'accuracy', 'margin', 'chosen', 'rejected', 'grad_norm', 'learning_rate')
 SCORED_ROWS = 32  # of held-out pairs at a time
@@ -62,6 +64,9 @@ def values_of(
   none = compute.empty()
   if feedback == 'verifier':
     return table['correct'].to_numpy(np.float64), none
+  if feedback == 'human':
+    gold = table[table['sample'] < 0].set_index('problem')['response']
+    return (table['response'] == table['problem'].map(gold)).to_numpy(np.float64), none
   if feedback in ('majority', 'likelihood'):
     answered = table['answer'].notna().to_numpy()
     if feedback == 'majority':
@@ -107,6 +112,8 @@ def from_bank(setting: stages.Setting, stage: stages.Stage, data) -> Source:
   """
   recipe = stage.recipe
   table = preference.read_bank(setting.workdir, recipe, data.vocab, columns=READ)
+  if recipe['feedback'] == 'human':
+    table = with_solutions(setting, recipe, data.vocab, table)
   found = labels(setting, stage, data, table)
   values = np.array(found['values'], np.float64)
   kept = ~np.isnan(values)
@@ -131,6 +138,20 @@ def from_bank(setting: stages.Setting, stage: stages.Stage, data) -> Source:
     {'problems_without_pairs': without, 'failed': int((~kept).sum())},
     found['ledger'],
   )
+
+
+def with_solutions(setting: stages.Setting, recipe: dict, vocab, table) -> pd.DataFrame:
+  """A bank's rows, and behind them its problems' own solutions, as sample -1."""
+  folder, _ = stages.load_data(setting.workdir, recipe)
+  sampled = set(table['problem'])
+  rows = [
+    dict(
+      problem=p.id, prompt=p.prompt, sample=-1, tokens=[*vocab.encode(p.solution), vocab.stop],
+      correct=True, answer=p.answer, response=p.solution,
+    )
+    for p in batches.problems(folder, preference.pool_of(setting, recipe)) if p.id in sampled
+  ]  # fmt: skip
+  return pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
 
 
 def from_file(setting: stages.Setting, stage: stages.Stage, data) -> Source:

@@ -63,6 +63,7 @@ class Tools(NamedTuple):
   critic_train: Callable | None
   reference: dict | None  # parameters
   reward: Callable
+  audited: dict  # the ledger of the audit of what rewards, made before the first update
   teacher: teacher.Teacher | None
   room: int  # tokens of what a teacher that is the policy itself reads before a response
 
@@ -77,22 +78,27 @@ class Side(NamedTuple):
   critic: object  # TrainState, or None
 
 
-def _reward(setting: stages.Setting, stage: stages.Stage, data) -> Callable:
-  recipe = stage.recipe
+def _reward(setting: stages.Setting, stage: stages.Stage, data) -> tuple[Callable, dict]:
+  """(what rewards a response, the ledger of its audit). BadInput for a model that is too often
+  wrong."""
+  recipe, audited = stage.recipe, compute.empty()
   word = recipe['reward'].split()[0]
   if word == 'verifier':
     wrong = recipe['false_positive'], recipe['false_negative']
-    return feedback.by_verifier(recipe['seed'], *wrong)
+    return feedback.by_verifier(recipe['seed'], *wrong), audited
   if word == 'none':
-    return feedback.nothing()
+    return feedback.nothing(), audited
   if word == 'judge':
     how = recipe['judge_by'], recipe['judge_tokens']
     says = teachers.judging(setting, recipe['grader'], data, *how)
+    if recipe['least_accuracy'] > 0 and recipe['start'] == 0:
+      problems = batches.problems(data.folder, 'test')
+      audited = audit.gate_judge(setting, stage, problems, says)
   else:
     if recipe['least_accuracy'] > 0 and recipe['scored'] is not None:
       audit.gate(setting.workdir, recipe['scored'], recipe['least_accuracy'])
     says = teachers.rewarding(setting, recipe['scorer'])
-  return feedback.by_model(says, recipe['reward'])
+  return feedback.by_model(says, recipe['reward']), audited
 
 
 def _teacher(setting: stages.Setting, recipe: dict, cfg, how) -> teacher.Teacher | None:
@@ -124,6 +130,7 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
     critic_train = train_step.make_train_step(critic_cfg, losses.value, clip, opt, mesh, how)
   if _has_kl(recipe) or recipe['measure_kl']:
     reference = stages.state_of(setting.workdir, recipe['reference'], mesh).params
+  reward, audited = _reward(setting, stage, data)
   return Tools(
     recipe=recipe,
     cfg=cfg,
@@ -141,7 +148,8 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
     critic_score=critic_score,
     critic_train=critic_train,
     reference=reference,
-    reward=_reward(setting, stage, data),
+    reward=reward,
+    audited=audited,
     teacher=_teacher(setting, recipe, cfg, how),
     room=recipe['data']['row_tokens'] - recipe['response_tokens'],
   )
@@ -306,6 +314,8 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
   batch = laid.batch | {name: laid.put(extra[name]) for name in loss_of(recipe)[2]}
   average = losses.AVERAGES[recipe['average']]
   critic, watched, M = side.critic, [], recipe['minibatches']
+  step = int(state.step)
+  warm = lambda peak: train_step.learning_rate(step, peak, recipe['warmup_steps'], None, 0)
   for epoch in range(recipe['epochs']):
     again = side.cursor * recipe['epochs'] + epoch
     order = np.arange(P) if epoch == 0 else batches.rl_prompts(recipe['seed'], again, P, P)
@@ -315,15 +325,17 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
       )
       rows = rollouts.part(batch | {'weights': weigh(counted)}, chosen, P)
       rows = sharding.spread(where, rows)
-      state, metrics = tools.train(state, rows, recipe['learning_rate'], temperature)
+      state, metrics = tools.train(state, rows, warm(recipe['learning_rate']), temperature)
       watched.append(metrics)
       if critic is not None:
         told = {'returns': returns, 'old_values': values}
         told = {name: laid.put(x) for name, x in told.items()}
         told['weights'] = weigh(mask, losses.mean_over_tokens)
         rows = sharding.spread(where, rollouts.part(laid.batch | told, chosen, P))
-        critic, metrics = tools.critic_train(critic, rows, recipe['critic_learning_rate'], 1.0)
+        rate = warm(recipe['critic_learning_rate'])
+        critic, metrics = tools.critic_train(critic, rows, rate, 1.0)
         watched[-1] = watched[-1] | {'value_loss': metrics['loss'], 'value': metrics['value']}
+      step += 1
   chunked = 0 < how.loss_chunk < laid.batch['tokens'].shape[-1]
   for cfg in (tools.cfg, tools.critic_cfg):
     if cfg is not None:
@@ -422,6 +434,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   per_update = recipe['minibatches'] * recipe['epochs']
   state, meta, curve, side = _begin(setting, stage, tools)
   ledger, update = meta['ledger'], int(state.step) // per_update
+  if update == 0:
+    ledger = compute.add(ledger, tools.audited)
   seconds, key = stages.stopwatch(meta), stages.key(recipe['seed'], 'rollouts')
   with stages.output(setting, stage, update) as out:
     critics = None

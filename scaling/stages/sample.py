@@ -13,9 +13,10 @@ from scaling.data import batches
 from scaling.stages import stage as stages
 
 
-def prompt_width(data: batches.Data) -> int:
-  """Columns of a padded prompt: those of the longest, in eights."""
-  return -(-data.max_prompt_tokens // 8) * 8
+def prompt_width(data: batches.Data, made=()) -> int:
+  """Columns of a padded prompt: those of the longest of pools and of problems made, in eights."""
+  longest = max([data.max_prompt_tokens, *(len(data.vocab.prompt(p.prompt)) for p in made)])
+  return -(-longest // 8) * 8
 
 
 def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, drawn: sample_step.Samples) -> dict:
@@ -48,15 +49,15 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Draws the blocks of the bank that are not there yet, then measures."""
   recipe = stage.recipe
   cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, setting.mesh)
-  folder, data = stages.load_data(setting.workdir, recipe)
-  problems = batches.problems(folder, recipe['pool'])[: recipe['problems']]
+  _, data = stages.load_data(setting.workdir, recipe)
+  problems = stages.problems(setting.workdir, recipe)
   P, S = recipe['block_prompts'], recipe['block_samples']
   sharding.check_rows(setting.mesh, P, 'config.sample.block_prompts')
   shape = sample_step.SampleShape(
     P,
     S,
     recipe['block_rows'],
-    prompt_width(data),
+    prompt_width(data, problems if 'prompts' in recipe else ()),
     recipe['response_tokens'],
     recipe['prompt_chunk'],
   )

@@ -58,7 +58,10 @@ class NonFinite(ArithmeticError):
 
 # The random streams of a seed, never shared. All models of a seed are evaluated with the same noise
 # on the same problems, so differences between cells are paired.
-STREAMS = {'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4, 'judge': 5}
+STREAMS = {
+  'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4, 'judge': 5, 'turns': 6,
+  'prompts': 7,
+}  # fmt: skip
 
 
 def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
@@ -71,9 +74,12 @@ def make(kind: str, parent: str | None, label: str, recipe: dict) -> Stage:
 
 def inputs(stage: Stage) -> list[str]:
   """Ids of the stages whose results a stage reads: its parent, and those its recipe names."""
-  keys = ('reference', 'bank', 'labels', 'scorer', 'scored', 'grader', 'teaching')
+  keys = (
+    'reference', 'bank', 'labels', 'scorer', 'scored', 'grader', 'teaching', 'synthetic', 'earlier',
+    'prompts',
+  )  # fmt: skip
   named = (stage.recipe.get(key) for key in keys)
-  return [i for i in (stage.parent, *named) if i is not None]
+  return [i for i in (stage.parent, *named) if isinstance(i, str)]  # RL's prompts are a number
 
 
 def folder(workdir: Path, stage_id: str) -> Path:
@@ -97,6 +103,17 @@ def load_data(workdir: Path, recipe: dict) -> tuple[Path, batches.Data]:
   """The folder and the description of a recipe's prepared data."""
   path = data_folder(workdir, recipe['data'])
   return path, batches.load(path)
+
+
+def problems(workdir: Path, recipe: dict) -> list[batches.Problem]:
+  """The first recipe['problems'] of a recipe's pool, or of those that a stage `prompts` made."""
+  if recipe.get('prompts') is None:
+    return batches.problems(data_folder(workdir, recipe['data']), recipe['pool'])[
+      : recipe['problems']
+    ]
+  table = pd.read_parquet(folder(workdir, recipe['prompts']) / 'problems.parquet')
+  rows = table[list(batches.Problem._fields)].head(recipe['problems']).to_dict('records')
+  return [batches.Problem(**row | {'entry': json.loads(row['entry'])}) for row in rows]
 
 
 def model(recipe: dict) -> transformer.ModelConfig:

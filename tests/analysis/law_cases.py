@@ -29,13 +29,18 @@ class Case(NamedTuple):
   expected: np.ndarray
 
 
+def _worth(R_D, D, U):
+  U = np.where(U > D, D, U)
+  return U + U * R_D * (1 - np.exp(-(D / U - 1) / R_D))
+
+
 def _data_constrained(E, A, alpha, B, beta, R_N, R_D, N, D, U):
   G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
   U = np.where(U > D, D, U)
+  tokens = _worth(R_D, D, U)
   optimal = G * (U * G) ** (beta / alpha)
   U_N = np.where(N < optimal, N, optimal)
   size = U_N + U_N * R_N * (1 - np.exp(-(N / U_N - 1) / R_N))
-  tokens = U + U * R_D * (1 - np.exp(-(D / U - 1) / R_D))
   return E + A / size**alpha + B / tokens**beta
 
 
@@ -63,6 +68,11 @@ CASES = {
     (1.87, 521.0, 0.35, 1488.0, 0.36, 5.3, 15.4),
     REPEATED,
     _data_constrained(1.87, 521.0, 0.35, 1488.0, 0.36, 5.3, 15.4, *REPEATED),
+  ),
+  'repeated': Case(
+    (1.87, 1488.0, 0.36, 15.4),
+    REPEATED[1:],
+    1.87 + 1488 / _worth(15.4, *REPEATED[1:]) ** 0.36,
   ),
   'overtraining': Case(
     (1.5, 141.0, 190.0, 0.121), [C, M], 1.5 + (141 * M**0.121 + 190 / M**0.121) / C**0.121

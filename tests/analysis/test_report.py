@@ -27,6 +27,7 @@ from analysis.interpret import interpret
 ROOT = Path(__file__).parents[2]
 SMALL = synthetic.Truth(problems=40, samples=16, updates=(10, 40, 160))
 FIGURES = {'curves', 'loss', 'coverage', 'rl', 'joint', 'residuals', 'frontier', 'splits', 'ledger'}
+FIGURES |= {'sft_laws'}
 
 
 @pytest.fixture(scope='module')
@@ -111,18 +112,23 @@ def test_a_law_worse_than_its_baseline_is_called_worse(reading):
 @pytest.mark.parametrize(
   'truth, options, figures, missing',
   [
-    (SMALL, {'banks': False}, {'curves', 'loss', 'residuals', 'ledger'}, 'no rollout bank'),
+    (
+      SMALL,
+      {'banks': False},
+      {'curves', 'loss', 'sft_laws', 'residuals', 'ledger'},
+      'no rollout bank',
+    ),
     (SMALL, {'rl': False}, FIGURES - {'rl'}, 'RL laws'),
     (
       SMALL._replace(sizes=('75k',), budgets=(4e5,)),
       {},
-      FIGURES - {'joint'},
+      FIGURES - {'joint', 'sft_laws'},
       'loss law',
     ),
     (
       SMALL._replace(sizes=('25k',), budgets=(1e5,), problems=3, samples=2),
       {},
-      FIGURES - {'joint', 'rl', 'residuals'},
+      FIGURES - {'joint', 'rl', 'residuals', 'sft_laws'},
       'joint law',
     ),
   ],

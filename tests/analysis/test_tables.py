@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import synthetic
 
@@ -125,3 +126,14 @@ def test_bad_workdir_is_one_line_with_the_fix(workdir, tmp_path, damage, says):
 def test_unknown_study_names_the_nearest(workdir):
   with pytest.raises(BadInput, match="nearest: 'synthetic'"):
     tables.load(workdir, 'syntetic')
+
+
+def test_the_crossed_study_is_of_the_largest_pool_and_of_no_run_of_its_own():
+  cell = {'seed': 0, 'model': '25k', 'pretrain_tokens': 0, 'sft_tokens': 100, 'synthetic': 'none'}
+  rows = [cell | {'sft_pool_tokens': pool} for pool in (50, 200, None)]
+  rows += [cell | {'sft_pool_tokens': 30, 'model': '75k'}]  # the largest of its own size
+  rows += [cell | {'sft_pool_tokens': 0, 'sft_tokens': 0}]  # before SFT
+  rows += [cell | {'sft_pool_tokens': 200, 'synthetic': 'rft'}]
+  kept = tables.crossed(pd.DataFrame(rows))
+  assert kept['sft_pool_tokens'].fillna(-1).tolist() == [200, -1, 30, 0]
+  assert len(tables.crossed(pd.DataFrame(rows).drop(columns='sft_pool_tokens'))) == 5

@@ -67,7 +67,8 @@ def test_a_mistake_is_made_once_and_carried_on(task):
 
 def test_marks_are_in_no_solution_and_can_be_written():
   marks = attempts.SHORT
-  assert all(len(mark) == 1 and mark in CHARACTERS['arithmetic'] for mark in marks)
+  assert all(set(mark) <= set(CHARACTERS['arithmetic']) for mark in marks)
+  assert all(len(mark) == 1 for mark in marks[:-1]) and marks.backward == 2 * marks.verify
   for task in ('chain_sum', 'gcd', 'lcm', 'number_sorting', 'simple_equations', 'products'):
     for problem in drawn(task, 'short', 30):
       text = problem.prompt + problem.solution
@@ -104,6 +105,22 @@ def rows_of(folder, pool):
     for segment in range(1, ids.max() + 1):
       at = ids == segment
       yield tuple(tokens[at].tolist()), tuple(mask[at].tolist())
+
+
+def test_prepared_rows_show_some_backwards_with_the_loss_on_the_prompt(tmp_path):
+  spec = SPEC._replace(attempts=0.0, reversed=0.5)
+  tasks.prepare(spec, tmp_path / 'data')
+  vocab, found = VOCABS['arithmetic'], collections.Counter(rows_of(tmp_path / 'data', 'sft'))
+  problems = batches.problems(tmp_path / 'data', 'sft')
+  back = 0
+  for problem in problems:
+    plain = vocab.encode(problem.prompt), [*vocab.encode(problem.solution), vocab.stop]
+    other = vocab.encode(problem.solution + '::'), [*vocab.encode(problem.prompt), vocab.stop]
+    keys = [((*a, *b), (False,) * len(a) + (True,) * len(b)) for a, b in (plain, other)]
+    assert found[keys[0]] + found[keys[1]] == 1
+    back += found[keys[1]]
+  assert abs(back / len(problems) - 0.5) < 0.1
+  assert batches.load(tmp_path / 'data').counts['sft']['attempts'] == back
 
 
 def test_prepared_rows_have_them_with_the_loss_on_the_response_alone(tmp_path):

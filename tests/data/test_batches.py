@@ -47,6 +47,20 @@ def test_no_prompt_comes_twice_in_an_update_and_an_epoch_repeats_none(seed, extr
   assert len(set(np.concatenate(epoch))) == total // count * count
 
 
+@given(st.integers(1, 500), st.data())
+def test_a_subset_of_rows_is_the_head_of_every_larger_one(total, data):
+  few = data.draw(st.integers(1, total))
+  most = data.draw(st.integers(few, total))
+  subset = batches.subset(total, most)
+  assert len(set(subset)) == most and set(subset) <= set(range(total))
+  np.testing.assert_array_equal(batches.subset(total, few), subset[:few])
+
+
+def test_a_subset_does_not_follow_the_order_of_rows():
+  picked = batches.subset(10_000, 1_000)
+  assert abs(picked.mean() - 5_000) < 4 * 10_000 / np.sqrt(12 * 1_000)
+
+
 def test_epochs_and_seeds_differ_and_repeat():
   walk = lambda seed, epoch: batches.rl_prompts(seed, epoch, 50, 50).tolist()
   assert walk(0, 0) == walk(0, 0)

@@ -1,6 +1,5 @@
 import collections
 import json
-import pathlib
 
 import pytest
 
@@ -8,7 +7,6 @@ from scaling.data import pools, problem_files
 from scaling.data.batches import POOLS, DataSpec
 from scaling.errors import BadInput
 
-GSM8K = pathlib.Path(__file__).parents[2] / '../shared/data/gsm8k'
 SUMS = 'chain_sum(min_terms=2, max_terms=3, min_digits=1, max_digits=2)'
 
 
@@ -159,14 +157,20 @@ def write(path, lines):
   return str(path)
 
 
+def read(path, name='jsonl', style='full', counts=None, **arguments):
+  counts = collections.Counter() if counts is None else counts
+  return problem_files.read(name, path, arguments, style, counts)
+
+
 def test_a_line_becomes_a_problem(tmp_path):
   path = write(tmp_path / 'a.jsonl', [line(0, '1,234'), '', line(1), line(0, '1,234')])
-  first, second = problem_files.read('jsonl', path, {})
+  first, second, again = read(path)
+  assert again[:2] == first[:2]
   assert first.problem.prompt == 'Question 0?\n'
   assert first.problem.solution == '1+2 = 3 by é.\n#### 1,234'
   assert first.problem.answer == '1234'
   assert first.origin == f'{path}:1' and second.origin == f'{path}:3'
-  marked = problem_files.read('jsonl', path, {'keep_marks': True})[0].problem
+  marked = next(read(path, keep_marks=True)).problem
   assert marked.solution == '1+2 = <<1+2=3>>3 by é.\n#### 1,234'
   assert marked.id == first.problem.id
 
@@ -189,18 +193,18 @@ def test_a_line_becomes_a_problem(tmp_path):
 def test_bad_lines_are_named(tmp_path, bad, message):
   path = write(tmp_path / 'a.jsonl', [line(0), bad])
   with pytest.raises(BadInput, match=message) as error:
-    problem_files.read('jsonl', path, {})
+    list(read(path))
   assert path in str(error.value) and '\n' not in str(error.value)
 
 
 def test_files_that_hold_nothing(tmp_path):
   with pytest.raises(BadInput, match=r'a\.jsonl: no problems in it'):
-    problem_files.read('jsonl', write(tmp_path / 'a.jsonl', ['', '']), {})
+    list(read(write(tmp_path / 'a.jsonl', ['', ''])))
   with pytest.raises(BadInput, match=r'b\.jsonl: No such file'):
-    problem_files.read('jsonl', str(tmp_path / 'b.jsonl'), {})
+    list(read(str(tmp_path / 'b.jsonl')))
   (tmp_path / 'c.jsonl').write_bytes(b'{"question": "\xff"}')
   with pytest.raises(BadInput, match=r'c\.jsonl:1: not UTF-8'):
-    problem_files.read('jsonl', str(tmp_path / 'c.jsonl'), {})
+    list(read(str(tmp_path / 'c.jsonl')))
 
 
 def jsonl_spec(task, **counts):
@@ -228,12 +232,17 @@ def test_a_test_file_is_kept_out_of_the_rest(tmp_path):
   train = write(tmp_path / 'train.jsonl', [line(i) for i in range(30)])
   test = write(tmp_path / 'test.jsonl', [line(i) for i in range(25, 40)])
   task = f'jsonl(path={train!r}, test_path={test!r})'
-  drawn = pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=None))
+  words = r'test\.jsonl: shares 5 problems with .*train\.jsonl, the first at .*train\.jsonl:'
+  with pytest.raises(BadInput, match=words):
+    pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=None))
+  drawn = pools.draw(
+    jsonl_spec(task, contamination='drop', sft=None, rl=5, validation=5, test=None)
+  )
   assert [len(drawn[pool]) for pool in POOLS] == [15, 5, 5, 15, 0]
-  few = pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=2))
+  few = pools.draw(jsonl_spec(task, contamination='drop', sft=None, rl=5, validation=5, test=2))
   assert [len(few[pool]) for pool in POOLS] == [15, 5, 5, 2, 0]
   with pytest.raises(BadInput, match=r'test\.jsonl: 15 distinct problems, and data\.test is 16'):
-    pools.draw(jsonl_spec(task, sft=None, rl=5, validation=5, test=16))
+    pools.draw(jsonl_spec(task, contamination='drop', sft=None, rl=5, validation=5, test=16))
 
 
 def test_pretraining_on_a_file_skips_what_is_held_out(tmp_path):
@@ -256,8 +265,9 @@ def test_long_problems_are_passed_over_and_counted_by_pool(tmp_path, sft):
   path = write(tmp_path / 'a.jsonl', map(json.dumps, rows))
   task = f'jsonl(path={path!r})'
   changes = {'row_tokens': 32, 'sft': sft, 'rl': 9, 'validation': 8, 'test': 7}
-  dropped = collections.Counter()
-  drawn = pools.draw(jsonl_spec(task, long_examples='drop', **changes), None, dropped)
+  out = pools.drawn()
+  dropped = out.dropped
+  drawn = pools.draw(jsonl_spec(task, long_examples='drop', **changes), None, out)
   assert [len(drawn[pool]) for pool in POOLS] == [6 if sft else 16, 9, 8, 7, 0]
   kept = [draft for drafts in drawn.values() for draft in drafts]
   assert not any('and so on' in draft.problem.prompt for draft in kept)
@@ -286,8 +296,9 @@ def test_long_problems_of_a_test_file_and_of_pretraining_are_counted_too(tmp_pat
     task, sft=None, rl=5, validation=5, test=None, row_tokens=60, long_examples='drop',
     pretrain_tasks=(f'jsonl(path={train!r})',), pretrain=20,
   )  # fmt: skip
-  dropped = collections.Counter()
-  drawn = pools.draw(given, None, dropped)
+  out = pools.drawn()
+  dropped = out.dropped
+  drawn = pools.draw(given, None, out)
   assert [len(drawn[pool]) for pool in POOLS] == [20, 5, 5, 2, 0]
   assert len(drawn['pretrain 0']) == 20 and dropped['test'] == 1
   assert dropped['sft'] + dropped['rl'] + dropped['validation'] == 1
@@ -296,9 +307,10 @@ def test_long_problems_of_a_test_file_and_of_pretraining_are_counted_too(tmp_pat
 
 
 def test_long_sums_are_passed_over():
-  dropped = collections.Counter()
+  out = pools.drawn()
+  dropped = out.dropped
   short = spec(row_tokens=16, long_examples='drop')
-  drawn = pools.draw(short, None, dropped)
+  drawn = pools.draw(short, None, out)
   sizes = [len(d.problem.prompt + d.problem.solution) + 1 for p in POOLS for d in drawn[p]]
   assert max(sizes) <= 16 and len(sizes) == 150
   assert all(dropped[pool] > 0 for pool in POOLS if drawn[pool])
@@ -309,16 +321,6 @@ def test_long_sums_are_passed_over():
     BadInput, match=r"data\.long_examples is 'cut': it must be one of error, drop"
   ):
     pools.draw(spec(long_examples='cut'))
-
-
-@pytest.mark.skipif(not GSM8K.is_dir(), reason='no shared/data/gsm8k beside the project')
-def test_gsm8k_splits_without_a_common_question():
-  paths = [str(GSM8K / f'{split}.jsonl') for split in ('train', 'test')]
-  task = f'jsonl(path={paths[0]!r}, test_path={paths[1]!r})'
-  drawn = pools.draw(jsonl_spec(task, sft=None, rl=1000, validation=500, test=None))
-  assert [len(drawn[pool]) for pool in POOLS] == [5973, 1000, 500, 1319, 0]
-  assert len({key for drafts in drawn.values() for key in keys(drafts)}) == 8792
-  assert not any('<<' in draft.problem.solution for draft in drawn['sft'])
 
 
 # -- files

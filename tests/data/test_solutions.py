@@ -136,7 +136,7 @@ def test_sorting_inserts_one_number_at_a_time(harder):
 @pytest.mark.parametrize('task', verifiers.ADMITTED)
 def test_every_solution_ends_in_the_gold_answer(task):
   for style in ('short', 'full') if task in solutions.SHORT else ('full',):
-    drafts = [pools._draft(task, entry, style) for entry in entries(task, False)]
+    drafts = [pools.draft_of(task, entry, style) for entry in entries(task, False)]
     kept = [draft.problem for draft in drafts if draft]
     assert len(kept) > 0.9 * N  # the rest is not well posed
     for problem in kept:

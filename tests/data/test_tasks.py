@@ -111,7 +111,7 @@ def test_problems_and_index_come_back(folder):
 def test_the_same_bytes_every_time(folder, tmp_path):
   tasks.prepare(SPEC, tmp_path / 'again')
   files = sorted(path.relative_to(folder) for path in folder.rglob('*') if path.is_file())
-  assert len(files) == 3 * 4 + 2
+  assert len(files) == 3 * 5 + 2
   for file in files:
     assert (folder / file).read_bytes() == (tmp_path / 'again' / file).read_bytes(), file
 
@@ -394,3 +394,44 @@ tasks.prepare(spec, {str(tmp_path / 'data')!r})
 """
   done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
   assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_loss_on_all_learns_prompts_too(folder, tmp_path):
+  counts = {'pretrain': 0, 'pretrain_tasks': (), 'sft_tasks': ('gcd(max_value=60)',)}
+  counts |= {'sft_rates': (0.5,)}
+  given = SPEC._replace(**counts, loss_on='all')
+  tasks.prepare(given, tmp_path / 'data')
+  drawn = pools.draw(given)
+  drafts = [*drawn['sft'], *drawn['sft 0']]
+  found = collections.Counter(
+    (tuple(tokens.tolist()), tuple(mask.tolist()))
+    for tokens, _, mask in segments(tmp_path / 'data', 'sft')
+  )
+  assert found == collections.Counter(expected(drafts, True)) and len(drafts) == 450
+  assert batches.problems(tmp_path / 'data', 'sft') == [draft.problem for draft in drafts]
+  counts = batches.load(tmp_path / 'data').counts
+  assert counts['sft']['loss_tokens'] == counts['sft']['tokens'] - 450
+  before = batches.load(folder).counts['validation']
+  assert counts['validation'] == before  # what is measured stays the same
+
+
+def test_contamination_is_reported(tmp_path):
+  words = 'a farmer has some apples and gives away as many of them as he likes'
+  rows = [{'question': f'{words} {i}', 'answer': f'{i}\n#### {i}'} for i in range(2)]
+  rows += [{'question': f'How many is {i}?', 'answer': f'{i}\n#### {i}'} for i in range(30)]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  test = tmp_path / 'b.jsonl'
+  test.write_text(json.dumps({'question': words, 'answer': '3\n#### 3'}))
+  given = SPEC._replace(
+    task=f'jsonl(path={str(path)!r}, test_path={str(test)!r})', style='full', vocab='bytes',
+    pretrain_tasks=(), pretrain=0, sft=None, rl=4, validation=0, test=None, contamination='drop',
+  )  # fmt: skip
+  said = []
+  tasks.prepare(given, tmp_path / 'data', said.append)
+  assert '2 examples have 13 words in a row of a held-out prompt' in said
+  report = json.loads((tmp_path / 'data' / 'contamination.json').read_text())
+  index = json.loads((tmp_path / 'data' / 'data.json').read_text())['contamination']
+  assert {key: report[key] for key in index} == index
+  assert sum(index['found'].values()) == 2 and (index['ngram'], index['prompts']) == (13, 1)
+  assert sorted(one['where'] for one in report['examples']) == [f'{path}:{at}' for at in (1, 2)]

@@ -207,8 +207,9 @@ def test_the_gate():
   gold = np.tile([True, False], 50)
   found = audit.audit(gold, np.where(np.arange(100) < 40, gold, True), np.arange(100) // 4)
   assert found.accuracy == pytest.approx(0.7)
-  audit.require(found, 0.7, 'x')
-  audit.require(found, 0.0, 'x')
+  audit.require(found, 0.71, 0.7, 'x')
+  audit.require(found, np.nan, 0.7, 'x')
+  audit.require(found, 0.5, 0.0, 'x')
   with pytest.raises(BadInput, match=r'^the judge: balanced accuracy 0\.700 on 100 samples') as e:
-    audit.require(found, 0.8, 'the judge')
+    audit.require(found, 0.9, 0.8, 'the judge')
   assert 'config.rl.least_accuracy=0' in str(e.value) and '\n' not in str(e.value)

@@ -1,6 +1,7 @@
 """Every gold answer passes, every perturbed one fails, and nothing that is answered is run."""
 
 import builtins
+import collections
 import functools
 import json
 import pathlib
@@ -22,7 +23,7 @@ N = 100
 @functools.cache
 def problems(task):
   dataset = pools._dataset(pools.Task(task, {}), 5, N)
-  drafts = [pools._draft(task, dataset[i], 'full') for i in range(N)]
+  drafts = [pools.draft_of(task, dataset[i], 'full') for i in range(N)]
   return [draft.problem for draft in drafts if draft]
 
 
@@ -63,7 +64,9 @@ def test_gold_passes_and_perturbed_fails(task):
 @pytest.mark.skipif(not GSM8K.is_dir(), reason='no shared/data/gsm8k beside the project')
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_gsm8k_gold_passes_and_perturbed_fails(split):
-  drafts = problem_files.read('jsonl', str(GSM8K / f'{split}.jsonl'), {})
+  drafts = list(
+    problem_files.read('jsonl', str(GSM8K / f'{split}.jsonl'), {}, 'full', collections.Counter())
+  )
   assert len(drafts) == {'train': 7473, 'test': 1319}[split]
   for draft in drafts:
     assert verify(draft.problem, draft.problem.solution).correct
@@ -198,7 +201,9 @@ def test_nothing_answered_is_run(task, tmp_path, monkeypatch):
 def test_unknown_and_unusable_tasks_are_refused():
   with pytest.raises(BadInput, match=r"unknown task 'chain_sums': did you mean .*chain_sum"):
     verifiers.check_task('chain_sums')
-  with pytest.raises(BadInput, match=r"unknown task 'zzzz': use one of jsonl, math, code, acre"):
+  with pytest.raises(
+    BadInput, match=r"unknown task 'zzzz': use one of jsonl, math, code, responses, messages, acre"
+  ):
     verifiers.check_task('zzzz')
   with pytest.raises(BadInput, match=r"'rubiks_cube' cannot be used: its entries come without"):
     verifiers.check_task('rubiks_cube')
@@ -226,7 +231,7 @@ def test_every_other_task_has_sound_problems():
   assert len(known) == 82
   for task in sorted(known - slow):
     dataset = pools._dataset(pools.Task(task, {}), 5, 3)
-    assert any(pools._draft(task, dataset[i], 'full') for i in range(3)), task
+    assert any(pools.draft_of(task, dataset[i], 'full') for i in range(3)), task
 
 
 @pytest.mark.parametrize('task', [*verifiers.UNUSABLE])
@@ -240,7 +245,7 @@ def test_unusable_tasks_have_no_sound_problem(task):
   except Exception:
     return
   for entry in entries:
-    assert entry['answer'] is None or pools._draft(task, entry, 'full') is None
+    assert entry['answer'] is None or pools.draft_of(task, entry, 'full') is None
 
 
 SANDBOXED = ('n_queens', 'countdown', 'binary_matrix', 'word_sorting')
@@ -248,7 +253,7 @@ SANDBOXED = ('n_queens', 'countdown', 'binary_matrix', 'word_sorting')
 
 def test_scorers_that_evaluate_are_right_in_the_sandbox():
   dataset = {task: pools._dataset(pools.Task(task, {}), 5, 3) for task in SANDBOXED}
-  chosen = [pools._draft(t, dataset[t][i], 'full').problem for t in SANDBOXED for i in range(3)]
+  chosen = [pools.draft_of(t, dataset[t][i], 'full').problem for t in SANDBOXED for i in range(3)]
   found = verifiers.verify_all(chosen, [[p.solution, '#nonsense', 'none'] for p in chosen])
   for problem, (right, wrong, none) in zip(chosen, found, strict=True):
     assert right == (True, problem.answer, 'ok')
@@ -259,7 +264,9 @@ def test_scorers_that_evaluate_are_right_in_the_sandbox():
 
 def test_what_is_evaluated_costs_its_own_rollout_alone(tmp_path):
   """countdown's scorer hands the text to sympy's parser, which evaluates it."""
-  problem = pools._draft('countdown', pools._dataset(pools.Task('countdown', {}), 5, 1)[0], 'full')
+  problem = pools.draft_of(
+    'countdown', pools._dataset(pools.Task('countdown', {}), 5, 1)[0], 'full'
+  )
   problem, owned = problem.problem, tmp_path / 'owned'
   attacks = [
     f"__import__('pathlib').Path({str(owned)!r}).write_text('x')",

@@ -29,7 +29,7 @@ def begin(workdir, stage):
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-  """A bank whose response is its verdict, scored by a good model and by a bad one, and rescored."""
+  """A bank whose response is its verdict, scored by three models, and rescored."""
   workdir, rng = tmp_path_factory.mktemp('audits'), np.random.default_rng(0)
   recipe = {'seed': 0, 'n': N, 'problems': P}
   drawn = stages.make('sample', 'sft-1', 'bank', recipe)
@@ -46,9 +46,11 @@ def workdir(tmp_path_factory):
   where = bank.folder_of(workdir, 'sft-1', recipe)
   bank.prepare(where, bank.identity('sft-1', recipe))
   bank.write(where, pd.DataFrame(rows), {})
-  for name, noise in (('good', 0.2), ('bad', 0.75)):
+  for name, noise in (('good', 0.2), ('bad', 0.75), ('blind', 0.05)):
     stage = stages.make('score', drawn.id, name, {'scorer': name})
-    scores = np.clip(right + rng.normal(0, noise, right.shape), 0, 1)
+    # 'blind' knows hard problems from easy ones, and nothing else
+    truth = right.mean(axis=1, keepdims=True) if name == 'blind' else right
+    scores = np.clip(truth + rng.normal(0, noise, right.shape), 0, 1)
     table = pd.DataFrame(rows)[['problem', 'sample']].assign(score=scores.ravel())
     table.sample(frac=1, random_state=0).to_parquet(begin(workdir, stage) / 'scores.parquet')
   problems = [Problem(f'p{p}', 'jsonl', '', '', '', {}) for p in range(P)]
@@ -109,6 +111,10 @@ def test_the_gate_lets_the_good_one_through(workdir):
   ):
     audit.gate(workdir, found(workdir, 'bad'), 0.9)
   audit.gate(workdir, found(workdir, 'bad'), 0)
+  blind = audit.of_scores(workdir, found(workdir, 'blind'))
+  assert blind.audit.accuracy > 0.6 and 0.4 < blind.within[0] < 0.6
+  with pytest.raises(BadInput, match=r'\(blind\): of a right and a wrong sample of one problem'):
+    audit.gate(workdir, found(workdir, 'blind'), 0.6)
   with pytest.raises(BadInput, match=r'score-0: no scores\.parquet'):
     audit.gate(workdir, 'score-0', 0.9)
 
@@ -153,10 +159,10 @@ def test_a_judge_is_asked_once_before_rl_and_refused_where_it_errs(workdir, judg
 def test_the_command_prints_them_all(workdir, judged, tmp_path, capsys):
   assert audit.main([str(workdir)]) == 0
   said = capsys.readouterr().out
-  assert said.count('balanced accuracy') == 4 and 'verifier lenient of' in said
-  assert 'no verdict on 0.025' in said and said.count('best of 4') == 3 and '(judge 25k)' in said
+  assert said.count('balanced accuracy') == 5 and 'verifier lenient of' in said
+  assert 'no verdict on 0.025' in said and said.count('best of 4') == 4 and '(judge 25k)' in said
   drawing = audits.picture(audits.load(workdir))
-  assert drawing.caption.count('balanced accuracy') == 4
+  assert drawing.caption.count('balanced accuracy') == 5
   assert audits.main([str(workdir), f'--out={tmp_path / "a.png"}']) == 0
   assert (tmp_path / 'a.png').stat().st_size > 10_000
   assert audits.main([str(tmp_path)]) == 2 and audit.main([str(tmp_path)]) == 2

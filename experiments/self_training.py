@@ -1,0 +1,68 @@
+"""Rounds of self-training: do models go on learning from their own right answers, at what price?
+
+    python run.py --config=experiments/self_training.py --workdir=results/self_training
+    python run.py --config=experiments/self_training.py:unverified --workdir=results/self_training
+    python -m analysis.self_training results/self_training --out=results/self_training/figures
+
+STaR, ReST-EM and RAFT, three rounds each, which the verifier filters; 'unverified': rounds on all
+samples, on those that a vote or the log-prob chooses, and of SPIN.
+
+Time: not yet run at this size; by --plan 0.8 times that of synthetic_vs_human.py.
+"""
+
+from ml_collections import ConfigDict
+
+from scaling import config
+from scaling.errors import BadInput
+
+
+def base(arg: str = '') -> ConfigDict:
+  """A model fine-tuned on 3,000 human solutions, and 6,144 more prompts without: the base of the
+  four experiments on synthetic data, which share its stages in one workdir."""
+  c = config.default()
+  c.seeds = (2,)
+  c.data.task = 'chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)'
+  c.data.row_tokens = 48
+  c.data.attempts = 0.1  # STaR shows an answer, self-correction an attempt
+  c.data.sft_problems, c.data.rl_problems = 3_000, 6_144
+  c.data.test_problems = 128
+  c.pretrain.tasks = ('chain_sum(min_terms=3,max_terms=3,min_digits=1,max_digits=1)',)
+  c.pretrain.examples, c.pretrain.tokens = 2_000, 98_304
+  c.model.sizes = ('75k',)
+  c.sft.tokens = (524_288,)
+  c.sample.n = c.sample.block_samples = 64
+  c.sample.block_prompts = 16
+  c.synthetic.sizes = ('75k',)
+  c.synthetic.problems, c.synthetic.n = 2_048, 8
+  c.synthetic.tokens = 393_216
+  if arg == 'smoke':  # every kind of stage, in a minute; its numbers mean nothing
+    c.seeds = (0,)
+    c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 500, 200, 64
+    c.data.test_problems = 16
+    c.pretrain.examples, c.pretrain.tokens = 500, 6_144
+    c.model.sizes = c.synthetic.sizes = ('25k',)
+    c.sft.tokens = (98_304,)
+    c.sample.n = c.sample.block_samples = 32
+    c.synthetic.problems, c.synthetic.tokens = 64, 12_288
+  return c
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  if arg not in ('', 'smoke', 'unverified'):
+    raise BadInput(f"experiments/self_training.py:{arg}: 'smoke', or 'unverified'")
+  c = base(arg)
+  c.name = 'self_training' + (f'_{arg}' if arg else '')
+  c.synthetic.runs = ('star', 'rest_em', 'raft')
+  if arg:
+    c.synthetic.runs = (
+      "unfiltered(start='policy', rounds=3)",
+      'majority(rounds=3)',
+      'best_of_n(rounds=3)',
+      'spin',
+    )
+  if arg == 'smoke':
+    c.synthetic.runs = (
+      'star(rounds=2)', 'raft(rounds=2)', 'majority', 'self_correction', 'spin(rounds=1)',
+    )  # fmt: skip
+  c.synthetic.learning_rate = 1e-3
+  return c

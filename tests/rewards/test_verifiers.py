@@ -202,7 +202,7 @@ def test_unknown_and_unusable_tasks_are_refused():
   with pytest.raises(BadInput, match=r"unknown task 'chain_sums': did you mean .*chain_sum"):
     verifiers.check_task('chain_sums')
   with pytest.raises(
-    BadInput, match="unknown task .zzzz.: use one of jsonl, math, code, responses, mess"
+    BadInput, match=r"unknown task 'zzzz': use one of jsonl, math, code, responses, mess"
   ):
     verifiers.check_task('zzzz')
   with pytest.raises(BadInput, match=r"'rubiks_cube' cannot be used: its entries come without"):

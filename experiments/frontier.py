@@ -28,4 +28,6 @@ def get_config(arg: str = '') -> ConfigDict:
   c.model.sizes = ('25k', '75k', '150k')
   c.rl.sizes = c.model.sizes
   c.rl.sft_tokens = c.sft.tokens
+  c.rl.algorithm, c.rl.updates = 'grpo', (10, 20, 30, 45, 60)
+  c.rl.learning_rate, c.rl.warmup_steps = 1.5e-4, 0
   return c

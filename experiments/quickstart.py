@@ -31,11 +31,12 @@ def get_config(arg: str = '') -> ConfigDict:
   c.pretrain.tokens = 262_144
   c.model.sizes = ('25k', '75k', '400k')
   c.sft.tokens = (98_304, 196_608, 393_216, 786_432, 1_572_864)
-  c.rl.sizes = ('25k', '75k')
+  c.rl.algorithm = 'dapo'
+  c.rl.sizes = ('75k',)
   c.rl.sft_tokens = (393_216, 1_572_864)
   c.rl.prompts = 32
-  c.rl.learning_rate = 1.5e-4
-  c.rl.updates = (10, 20, 30, 45, 60)
+  c.rl.learning_rate, c.rl.warmup_steps = 3e-4, 20
+  c.rl.updates = (15, 30, 60, 90)
   if arg == 'smoke':  # every kind of stage, in a minute; its numbers mean nothing
     c.name = 'quickstart_smoke'
     c.seeds = (0,)

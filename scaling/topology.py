@@ -82,6 +82,8 @@ def describe(name: str) -> Topology:
   """The topology of a name, say v5e:4x4. BadInput where libtpu is missing, or does not know it."""
   for key, value in ENVIRONMENT.items():
     os.environ.setdefault(key, value)
+  flags = os.environ.get('XLA_FLAGS', '').split()  # libtpu ends the process over one of CPUs
+  os.environ['XLA_FLAGS'] = ' '.join(f for f in flags if not f.startswith('--xla_cpu_'))
   family, _, shape = name.lower().partition(':')
   known = ', '.join(CHIPS)
   examples = 'say v5e:4x4 or v6e:16x16 (2-D; v3 too), v4:2x2x1, v5p:4x4x4 or tpu7x:2x2x1 (3-D)'

@@ -51,7 +51,8 @@ def postscale(work):
   vocab.decode = lambda tokens: ' '.join(map(str, tokens))
   recipe = losses.ALGORITHMS['grpo']._asdict() | dict(
     seed=0, temperature=1.0, curriculum='', kl_coef=0.0, kl_in='loss', kl='k3', entropy_coef=0.0,
-    importance_cap=0.0, epochs=1, minibatches=1, learning_rate=1e-5, teacher='', kl_target=0.0,
+    importance_cap=0.0, epochs=1, minibatches=1, learning_rate=1e-5, warmup_steps=0, teacher='',
+    kl_target=0.0,
   )  # fmt: skip
 
   def feedback(update, problems, texts, sequences, lengths, stopped):

@@ -4,7 +4,7 @@
 
 Each starts from the same SFT branch, and its updates draw the same number of samples (DAPO draws
 more prompts where a group has no variance: its FLOPs say how many), so accuracy is compared against
-RL FLOPs. The rate is the one that GRPO was tuned with; it was not tuned for the others.
+RL FLOPs. The rate is the one that DAPO was tuned with; it was not tuned for the others.
 """
 
 from ml_collections import ConfigDict

@@ -27,11 +27,6 @@ def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, drawn: sample_step
   )
 
 
-def default_ks(n: int) -> list[int]:
-  """1, 2, 4, … up to n / 4: beyond, subsets of one bank overlap too much."""
-  return [2**i for i in range(n.bit_length()) if 2**i <= max(n // 4, 1)]
-
-
 def blocks_of(there, problems: int, n: int, prompts: int, samples: int) -> list:
   """[(places, first sample)] to draw: what is missing of problems x n, `prompts` of them at a time.
 
@@ -92,7 +87,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   if processes.first():  # the bank is its own to read
     if recipe['measure']:
       table = bank.of_stage(setting.workdir, stage.id)
-      outcomes = strategies.bank_outcomes(table, default_ks(recipe['n']), stage.id)
+      outcomes = strategies.bank_outcomes(table, estimators.default_ks(recipe['n']), stage.id)
       files.write_table(stages.folder(setting.workdir, stage.id) / 'outcomes.parquet', outcomes)
       rows = measure(stage, table, outcomes, cell, path, setting.environment)
       records.write(setting.workdir, stage.id, rows)

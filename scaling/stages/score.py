@@ -15,13 +15,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis import strategies
+from analysis import estimators, strategies
 from scaling import bank, files, processes, records
 from scaling.errors import BadInput
 from scaling.rewards import audit, reward_model
 from scaling.search import outcome
 from scaling.stages import audit as audits
-from scaling.stages import preference, sample
+from scaling.stages import preference
 from scaling.stages import stage as stages
 
 
@@ -79,7 +79,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     folder = stages.folder(setting.workdir, stage.id)
     files.write_table(folder / 'scores.parquet', scores)
     whole = bank.of_stage(setting.workdir, stage.parent)
-    ks = sample.default_ks(int(whole.groupby('problem').size().min()))
+    ks = estimators.default_ks(int(whole.groupby('problem').size().min()))
     outcomes = strategies.scorer_outcomes(whole, scores, ks, stage.id, recipe['scorer'], objective)
     outcomes['scorer_flops'] += outcomes['problem'].map(prompts)
     files.write_table(folder / 'outcomes.parquet', outcomes)

@@ -282,6 +282,8 @@ def make_train_step(
 
     if how.microbatches == 1:
       return of(batch)
+    if 'positions' in batch:  # here, as XLA on CPUs would do it in the loop for each layer and head
+      batch = batch | {'positions': transformer.turn(cfg, batch['positions'])}
     parts = _microbatches(batch, how.microbatches)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, batch))
     accumulate = lambda total, part: (jax.tree.map(jnp.add, total, of(part)), None)

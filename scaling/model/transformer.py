@@ -192,17 +192,14 @@ def _rms_norm(x, scale, eps):
   return (y * scale).astype(x.dtype)
 
 
-def _turn(cfg, positions):
-  """(cos, sin) [B, T, 1, H / 2] of the angles by which each position turns each pair."""
+def turn(cfg: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(cos, sin), float32 [B, T, 1, H / 2], of the angles by which each position turns each pair."""
   angle = positions.astype(jnp.float32)[..., None, None] * frequencies(cfg)
   return jnp.cos(angle), jnp.sin(angle)
 
 
 def _rotate(x_BxTxNxH, turn):
-  """Rotary positions: the halves of a head are the two coordinates of each pair.
-
-  turn: `_turn`.
-  """
+  """Rotary positions: the halves of a head are the two coordinates of each pair."""
   cos, sin = turn
   a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxNxH.dtype)
@@ -324,7 +321,7 @@ class Transformer(nnx.Module):
     sources = [cache, prefix if cache is None else cache.prefix]
     sources = [source for source in sources if source is not None]
     new, masks = _masks(tokens_BxT, segment_ids, sources)
-    turn = _turn(cfg, positions)
+    turned = positions if isinstance(positions, tuple) else turn(cfg, positions)
     graph, stacked = nnx.split(self.blocks)
 
     def layer(x, inputs):
@@ -339,7 +336,7 @@ class Transformer(nnx.Module):
         parts = [(*kv, mask) for kv, mask in zip([_slots(k, v), *past], masks, strict=True)]
         return attention.attend(q, parts, attention.multiplies(mesh))
 
-      return nnx.merge(graph, block)(x, turn, attend, place)
+      return nnx.merge(graph, block)(x, turned, attend, place)
 
     if REMAT[how.remat] is not None and cache is None:
       layer = jax.checkpoint(layer, policy=REMAT[how.remat], prevent_cse=False)
@@ -374,7 +371,7 @@ def _hidden_apart(cfg, params, tokens_BxT, positions, segment_ids, cache, mesh):
   put = lambda old, update, axis: jax.lax.dynamic_update_slice_in_dim(old, update, slot, axis)
   seen = put(jnp.broadcast_to(behind, (B, 1, T, S)), among, -1)
   x = place(params['embed'].astype(cfg.dtype)[tokens_BxT], 'stream')
-  turn, written = _turn(cfg, positions), []
+  turned, written = turn(cfg, positions), []
   for i, block in enumerate(blocks):
 
     def write(k, v, i=i):
@@ -386,7 +383,7 @@ def _hidden_apart(cfg, params, tokens_BxT, positions, segment_ids, cache, mesh):
       parts += [(cache.prefix.k[i], cache.prefix.v[i], mask) for mask in shared]
       return attention.attend(q, parts, attention.multiplies(mesh))
 
-    x, kv = nnx.merge(graph, block)(x, turn, attend, place)
+    x, kv = nnx.merge(graph, block)(x, turned, attend, place)
     written.append(write(*kv))
   k, v = zip(*written, strict=True)
   x = _rms_norm(x, params['final_norm'], cfg.norm_eps)
@@ -463,7 +460,8 @@ def hidden(
 
   Args:
     tokens: int32 [B, T].
-    positions: int32 [B, T], the rotary position of each token within its own sequence.
+    positions: int32 [B, T], the rotary position of each token within its own sequence; or, where
+      there is no cache, what `turn` gives for them.
     segment_ids: int32 [B, T], 0 for padding; a token sees earlier tokens of its own segment alone.
       None: each row is one sequence.
     cache: what the new tokens may look back on: its valid slots are of each row's one sequence. The

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from scaling import sharding
 from scaling.errors import BadInput
@@ -74,7 +74,9 @@ class Samples(NamedTuple):
   sampler_logprobs: jax.Array  # float32 [P, n, T]: of the distribution drawn from; 0 where forced
   lengths: jax.Array  # int32 [P, n]
   stopped: jax.Array  # bool [P, n]: False where the response was cut at its limit
-  steps: jax.Array  # int32 [W]: decode passes that were run in each of `windows(shape)`
+  # int32 [W]: decode passes that were run in each of `windows(shape)`; where devices decode rows of
+  # their own, by the one that ran the most
+  steps: jax.Array
 
 
 class SampleState(NamedTuple):
@@ -377,7 +379,8 @@ def make_sampler(
       sample(params, prompts, lengths, hashes, seed, update, first, temperature, stops, limits)
 
   It prefills every prompt once and decodes until every response has ended. The parameters are
-  gathered along the mesh's fsdp axis once, and not for every token.
+  gathered along the mesh's fsdp axis once, and not for every token. Where the mesh splits rows
+  alone each device decodes until its own responses have ended, and none waits for another.
 
   Args of `sample`:
     params: of cfg.
@@ -398,13 +401,17 @@ def make_sampler(
   check_truncation(truncation)
   sharding.check_rows(mesh, shape.prompts, 'prompts of a sampling block')
   n = shape.samples
+  layout = sharding.shardings(mesh, transformer.form(cfg))
+  apart = how.attention == 'plain' and sharding.splits_rows_alone(mesh, layout)
+  own = sharding.make_mesh(devices=mesh.devices.flat[:1]) if apart else mesh  # of a device's rows
 
   def sample(params, prompts, lengths, hashes, seed, update, first, temperature, stops, limits):
+    here = shape._replace(prompts=len(prompts))
     spare = jnp.arange(len(stops), dtype=jnp.int32)[:, None]
     spare = jnp.broadcast_to(spare, (len(stops), max(0, cfg.padded_vocab - stops.shape[1])))
     stops = jnp.concatenate([stops, spare], axis=1)
     keys = sample_keys(seed, update, hashes, first + jnp.arange(n))
-    params = sharding.gather(mesh, transformer.cast(cfg, params))
+    params = sharding.gather(own, transformer.cast(cfg, params))
     next_token = functools.partial(
       draw,
       keys=keys,
@@ -414,8 +421,8 @@ def make_sampler(
       truncation=truncation,
       forcing=forcing,
     )
-    s = next_token(prefill(cfg, params, prompts, lengths, shape, how, mesh))
-    if transformer.layer_by_layer(mesh):
+    s = next_token(prefill(cfg, params, prompts, lengths, here, how, own))
+    if transformer.layer_by_layer(own):
       params = transformer.layers(params)
     steps = []
     for i, slots in enumerate(windows(shape)):
@@ -424,17 +431,30 @@ def make_sampler(
       last = i + 1 == len(windows(shape))
       s = jax.lax.while_loop(
         lambda s, slots=slots, last=last: jnp.any(s.index < n) & (last | (s.cache.length < slots)),
-        lambda s: next_token(decode(cfg, params, s, lengths, how, mesh)),
+        lambda s: next_token(decode(cfg, params, s, lengths, how, own)),
         s,
       )
       steps.append(s.t - before)
-    return collect(s, shape, jnp.stack(steps))
+    steps = jnp.stack(steps)
+    return collect(s, here, jax.lax.pmax(steps, sharding.ROWS) if apart else steps)
+
+  def sample_apart(params, prompts, lengths, hashes, seed, update, first, *rest):
+    first = jnp.broadcast_to(first, (len(prompts), 1))
+    rows, whole = PartitionSpec(sharding.ROWS), PartitionSpec()
+    limits = Limits(rows, rows, rows, whole)
+    return jax.shard_map(
+      sample,
+      mesh=mesh,
+      in_specs=(whole, rows, rows, rows, whole, whole, rows, whole, whole, limits),
+      out_specs=Samples(rows, rows, rows, rows, rows, whole),
+      check_vma=False,
+    )(params, prompts, lengths, hashes, seed, update, first, *rest)
 
   rows, none = sharding.rows(mesh), sharding.replicated(mesh)
   return jax.jit(
-    sample,
+    sample_apart if apart else sample,
     in_shardings=(
-      sharding.shardings(mesh, transformer.form(cfg)),
+      layout,
       *[rows] * 3,
       *[none] * 6,
     ),

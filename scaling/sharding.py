@@ -163,6 +163,12 @@ def gather(mesh: Mesh, params: dict) -> dict:
   return jax.tree_util.tree_map_with_path(place, params)
 
 
+def splits_rows_alone(mesh: Mesh, layouts) -> bool:
+  """Whether each of several devices has rows of its own and all of every parameter."""
+  ways = math.prod(mesh.shape[axis] for axis in ROWS)
+  return mesh.size == ways > 1 and all(x.is_fully_replicated for x in jax.tree.leaves(layouts))
+
+
 def copies(mesh: Mesh | None, matrix: jax.Array) -> jax.Array:
   """A matrix [D, V] as [S, D, V]: one for each of the S shards of rows, split by `tensor` alone.
 

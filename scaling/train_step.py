@@ -4,7 +4,6 @@ Axes: B rows, T tokens, M microbatches, D model width, V vocabulary.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -234,12 +233,6 @@ def _microbatches(batch: dict, count: int) -> dict:
   return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
-def _splits_rows_alone(mesh: Mesh, layouts) -> bool:
-  """Whether each of several devices has rows of its own and all of every parameter."""
-  rows = math.prod(mesh.shape[axis] for axis in sharding.ROWS)
-  return mesh.size == rows > 1 and all(x.is_fully_replicated for x in jax.tree.leaves(layouts))
-
-
 @functools.lru_cache
 def make_train_step(
   cfg: transformer.ModelConfig,
@@ -260,7 +253,7 @@ def make_train_step(
 
   state_layout = layout(cfg, opt, mesh)
   grad_layout = split(cfg, state_layout.params)[0]
-  apart = how.attention == 'plain' and _splits_rows_alone(mesh, state_layout.params)
+  apart = how.attention == 'plain' and sharding.splits_rows_alone(mesh, state_layout.params)
 
   def objective(trained, frozen, batch, temperature):
     params = join(trained, frozen)

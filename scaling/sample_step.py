@@ -108,7 +108,7 @@ def windows(shape: SampleShape) -> tuple[int, ...]:
   """Slots of the cache, one after another while responses grow: it is not all there at once, and
   a short one takes less time to attend to."""
   T = shape.response_tokens
-  return (T // 4, T // 2, T) if T >= 64 and T % 4 == 0 else (T,)
+  return (T // 4, T // 2, 3 * T // 4, T) if T >= 64 and T % 4 == 0 else (T,)
 
 
 def passes(shape: SampleShape, lengths: np.ndarray) -> np.ndarray:

@@ -33,7 +33,6 @@ from scaling.data import attempts, batches, new_prompts
 from scaling.data.problem_files import identity
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
-from scaling.search import generate
 from scaling.stages import stage as stages
 
 SOURCES = ('evolve', 'reverse', 'instruct')
@@ -124,16 +123,8 @@ def asker(setting: stages.Setting, stage: stages.Stage, data) -> Asker:
   recipe, vocab, cfg = stage.recipe, data.vocab, stages.model(stage.recipe)
   ledger = [compute.empty()]
   longest = max(recipe['response_tokens'], data.max_prompt_tokens + 1)
-  generator = generate.make_generator(
-    cfg,
-    stages.state_of(setting.workdir, stage.parent, setting.mesh).params,
-    vocab,
-    setting.mesh,
-    stages.mechanics(setting.how, recipe, setting.mesh),
-    stages.key(recipe['seed'], 'prompts'),
-    temperature=recipe['temperature'],
-    response_tokens=longest,
-    row_tokens=data.spec['row_tokens'],
+  generator = stages.generator(
+    setting, stage.parent, recipe, 'prompts', recipe['temperature'], longest
   )
 
   def ask(texts: list[str], n: int, limit: int, salt: str, words: str) -> list:

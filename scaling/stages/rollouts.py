@@ -18,7 +18,7 @@ from scaling import compute, files, processes
 from scaling.data import batches
 from scaling.rewards import reward_model
 from scaling.rewards.verifiers import verify_all
-from scaling.search import generate, outcome
+from scaling.search import outcome
 from scaling.stages import preference
 from scaling.stages import stage as stages
 
@@ -47,7 +47,7 @@ def part_path(folder: Path, number: int) -> Path:
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Rolls out the parts that are not there yet, then writes the labels."""
   recipe, folder = stage.recipe, stages.folder(setting.workdir, stage.id)
-  cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, setting.mesh)
+  cfg = stages.model(recipe)
   data_folder, data = stages.load_data(setting.workdir, recipe)
   table = preference.read_bank(setting.workdir, recipe, data.vocab)
   ending = reward_model.step_tokens(data.vocab, outcome.ends_of_steps(data.spec['style']))
@@ -68,16 +68,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   for number, first in enumerate(parts):
     if number not in there:
       if generator is None:
-        generator = generate.make_generator(
-          cfg,
-          stages.state_of(setting.workdir, stage.parent, setting.mesh).params,
-          data.vocab,
-          setting.mesh,
-          how,
-          stages.key(recipe['seed'], 'steps'),
-          temperature=recipe['temperature'],
-          response_tokens=recipe['response_tokens'],
-          row_tokens=data.spec['row_tokens'],
+        generator = stages.generator(
+          setting, stage.parent, recipe, 'steps', recipe['temperature'], recipe['response_tokens']
         )
       some = prefixes[first : first + PART]
       try:

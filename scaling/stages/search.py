@@ -22,7 +22,7 @@ from scaling.search import (
   beam,
   budget_forcing,
   dvts,
-  generate,
+  episodes,
   many_shot,
   outcome,
   rebase,
@@ -40,6 +40,7 @@ SEARCHES = {
   'self_verification': self_verification.search,
   'budget_forcing': budget_forcing.search,
   'many_shot': many_shot.search,
+  'episodes': episodes.search,
 }
 PART = 64  # problems
 WITH_SCORER = ('beam', 'dvts', 'rebase')
@@ -143,19 +144,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
 def make_tools(setting: stages.Setting, stage: stages.Stage, data_folder: Path):
   """(Tools of a stage, what asks its scorer for its ledger or None)."""
   recipe = stage.recipe
-  cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, setting.mesh)
   data = batches.load(data_folder)
-  params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
-  generator = generate.make_generator(
-    cfg,
-    params,
-    data.vocab,
-    setting.mesh,
-    how,
-    stages.key(recipe['seed'], 'evaluation'),
-    temperature=recipe['temperature'],
-    response_tokens=recipe['response_tokens'],
-    row_tokens=data.spec['row_tokens'],
+  generator = stages.generator(
+    setting, stage.parent, recipe, 'evaluation', recipe['temperature'], recipe['response_tokens']
   )
   scorer = spent = None
   if scored(recipe):
@@ -164,7 +155,7 @@ def make_tools(setting: stages.Setting, stage: stages.Stage, data_folder: Path):
   if recipe['strategy'] == 'many_shot':
     examples = batches.problems(data_folder, 'sft')
   tools = outcome.Tools(
-    cfg=cfg,
+    cfg=stages.model(recipe),
     vocab=data.vocab,
     style=data.spec['style'],
     generator=generator,

@@ -20,6 +20,7 @@ from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.model import attention, transformer
 from scaling.model.transformer import Mechanics
+from scaling.search import generate
 from scaling.stages import origin
 
 
@@ -60,7 +61,7 @@ class NonFinite(ArithmeticError):
 # on the same problems, so differences between cells are paired.
 STREAMS = {
   'init': 0, 'rollouts': 1, 'evaluation': 2, 'adapters': 3, 'steps': 4, 'judge': 5, 'turns': 6,
-  'prompts': 7,
+  'prompts': 7, 'episodes': 8,
 }  # fmt: skip
 
 
@@ -156,6 +157,27 @@ def state_of(workdir: Path, stage_id: str, mesh: Mesh) -> train_step.TrainState:
       'folder to run it again'
     )
   return found[0]
+
+
+def generator(
+  setting: Setting, stage_id: str, recipe: dict, use: str, temperature: float, response_tokens: int
+) -> generate.Generator:
+  """What goes on from prefixes by the parameters that a finished stage left.
+
+  recipe: of who asks, with the stage's model and data; its noise is of recipe['seed'] and the
+  stream `use`.
+  """
+  return generate.make_generator(
+    model(recipe),
+    state_of(setting.workdir, stage_id, setting.mesh).params,
+    load_data(setting.workdir, recipe)[1].vocab,
+    setting.mesh,
+    mechanics(setting.how, recipe, setting.mesh),
+    key(recipe['seed'], use),
+    temperature=temperature,
+    response_tokens=response_tokens,
+    row_tokens=recipe['data']['row_tokens'],
+  )
 
 
 @jax.jit

@@ -32,7 +32,6 @@ from scaling import bank, compute, files, processes
 from scaling.data import attempts, batches, packing, paths
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
-from scaling.search import generate
 from scaling.stages import preference
 from scaling.stages import stage as stages
 
@@ -184,16 +183,8 @@ def draw(setting: stages.Setting, stage: stages.Stage, data, turns: list[Turn], 
         f'{vocab.name} has not: use bytes or a tokenizer'
       )
   cfg = stages.model(recipe)
-  generator = generate.make_generator(
-    cfg,
-    stages.state_of(setting.workdir, stage.parent, setting.mesh).params,
-    vocab,
-    setting.mesh,
-    stages.mechanics(setting.how, recipe, setting.mesh),
-    stages.key(recipe['seed'], 'turns'),
-    temperature=recipe['temperature'],
-    response_tokens=recipe['response_tokens'],
-    row_tokens=data.spec['row_tokens'],
+  generator = stages.generator(
+    setting, stage.parent, recipe, 'turns', recipe['temperature'], recipe['response_tokens']
   )
   found, ledger = [], compute.empty()
   for at in range(0, len(turns), PART):

@@ -56,17 +56,7 @@ def judge_tools(setting: stages.Setting, stage_id: str, data, most: int) -> outc
   """A finished stage of training as a judge that writes `most` tokens at the most."""
   recipe = _recipe(setting, stage_id, 'judge')
   cfg, row_tokens = stages.model(recipe), recipe['data']['row_tokens']
-  generator = generate.make_generator(
-    cfg,
-    stages.state_of(setting.workdir, stage_id, setting.mesh).params,
-    data.vocab,
-    setting.mesh,
-    stages.mechanics(setting.how, recipe, setting.mesh),
-    stages.key(recipe['seed'], 'judge'),
-    temperature=1.0,
-    response_tokens=most,
-    row_tokens=row_tokens,
-  )
+  generator = stages.generator(setting, stage_id, recipe, 'judge', 1.0, most)
   return outcome.Tools(cfg, data.vocab, data.spec['style'], generator, most, row_tokens)
 
 

@@ -12,15 +12,14 @@ different they are.
 
 Time: 9 minutes on 2 cores that did much other work (4 minutes of CPU), its base included.
 
-Seen at seed 2, 75k, 128 problems x 64: no. pass@1 is 4.5 % after RFT on 1,024 given prompts, of which
-377 were solved; on evolved ones 2.9 %, on those of the policy's own 3.0 %. Made prompts teach less
-because fewer give an example: of 1,783 evolved ones 479 were known, and the policy passes 1.9 % of
-its samples of the rest, where it passes 5.2 % of the test problems: one more term makes a problem
-harder than any it was taught. Of 2,048 that it wrote for given solutions 1,499 were known, 9 not
-valid and 533 kept (pass rate 6.3 %). Evolved ones of middle difficulty (261 of 3,612 candidates) give
-128 examples and 2.5 %; those whose answer a vote says, 30 problems with one sample in two right,
-1.9 %. Over the four runs of RFT each doubling of solved problems is worth +0.9 points (95 % 0.0 to
-+1.9).
+Seen at seed 2, 75k, 128 problems x 64: no. pass@1 is 4.5 % after RFT on 1,024 given prompts, of
+which 377 were solved; on evolved ones 2.9 %, on those of the policy's own 3.0 %. Made prompts teach
+less because fewer give an example: of 1,783 evolved ones 479 were known, and the policy passes 1.9
+% of its samples of the rest, where it passes 5.2 % of the test problems: a changed problem is a
+harder one. Of 2,048 that it wrote for given solutions 1,499 were known, 9 not valid and 533 kept
+(pass rate 6.3 %). Evolved ones of middle difficulty (261 of 3,612 candidates) give 128 examples and
+2.5 %; those whose answer a vote says, 30 problems with one sample in two right, 1.9 %. Over the
+four runs of RFT each doubling of solved problems is worth +0.9 points (95 % 0.0 to +1.9).
 """
 
 from ml_collections import ConfigDict

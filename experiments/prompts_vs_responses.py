@@ -12,11 +12,12 @@ is what remains where a task has one way to solve a problem.
 Time: 4 minutes on 2 cores that did much other work (2.2 minutes of CPU), from the base that
 synthetic_vs_human.py leaves.
 
-Seen at seed 2, 75k, 128 problems x 64: pass@1 is 4.7 % of human data alone, and 7.8 % with one right
-response each of 1,555 problems, 5.4 % with 1,758 of 1,024 problems, 4.5 % with 1,852 of 256; over
-human data +3.1 points (95 % +1.6 to +4.8), +0.6 (-0.4 to +1.9), -0.2 (-1.7 to +1.3). pass@16 falls
-likewise: 44, 41, 33 %. So prompts are worth more than responses: in a task that has one way to solve
-a problem, more responses of it are repeats (256 problems have 229 paths, which alone give 5.3 %).
+Seen at seed 2, 75k, 128 problems x 64: pass@1 is 4.7 % of human data alone, and 7.8 % with one
+right response each of 1,555 problems, 5.4 % with 1,758 of 1,024 problems, 4.5 % with 1,852 of 256;
+over human data +3.1 points (95 % +1.6 to +4.8), +0.6 (-0.4 to +1.9), -0.2 (-1.7 to +1.3). pass@16
+falls likewise: 44, 41, 33 %. So prompts are worth more than responses: in a task that has one way
+to solve a problem, more responses of it are repeats (256 problems have 229 paths, which alone give
+5.3 %).
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,12 @@
 """How the compute-optimal size grows with compute: Chinchilla's approaches 1 to 3 (2203.15556).
 
+    python -m analysis.approaches TABLE.csv '--columns=C=flop,N=params,L=loss' --budget=1e23
+
 N_opt is proportional to C^a and D_opt to C^b, a + b = 1 where C = 6 N D. Approach 1 reads the
 envelope of training curves, 2 the minima of parabolas at equal FLOPs, 3 the fitted law.
 """
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +28,7 @@ class Growth(NamedTuple):
   b_interval: tuple
   optima: pd.DataFrame  # C, N, D and L of the best size at each budget
   left_out: tuple  # (budget, why)
+  lines: np.ndarray  # [n, 2]: slope and intercept of log N over log C, of each resample
 
 
 def isoflop(table, columns: dict, tolerance: float = 0.05, bootstrap: int = 500, seed=0) -> Growth:
@@ -46,7 +50,7 @@ def isoflop(table, columns: dict, tolerance: float = 0.05, bootstrap: int = 500,
     sizes = len(np.unique(N[here]))
     size, loss = _lowest(N[here], L[here]) if sizes > 3 else (np.nan, np.nan)
     if np.isnan(size):
-      why = f'{sizes} sizes, of 4 needed' if sizes < 4 else 'no minimum among its sizes'
+      why = 'fewer than 4 sizes' if sizes < 4 else 'no minimum among its sizes'
       left_out.append((middle, why))
       continue
     rows.append((middle, size, middle / 6 / size, loss))
@@ -64,7 +68,7 @@ def isoflop(table, columns: dict, tolerance: float = 0.05, bootstrap: int = 500,
     sizes = np.log([_lowest(N[p], L[p])[0] for p in picks])
     found = np.isfinite(sizes)
     if found.sum() > 1:
-      draws.append(np.polyfit(log_C[found], sizes[found], 1)[0])
+      draws.append(np.polyfit(log_C[found], sizes[found], 1))
   return _growth(log_C, np.log(optima['N'].to_numpy()), draws, optima, tuple(left_out))
 
 
@@ -75,7 +79,7 @@ def envelope(table, columns: dict, bootstrap: int = 200, seed: int = 0) -> Growt
   Curves are interpolated in log C. Budgets count that two runs or more have reached. Intervals are
   percentiles over runs resampled whole. BadInput where curves do not overlap or one size is best.
   """
-  C, N, L = _arrays(table, columns, ('C', 'N', 'L'))
+  _, C, N, L = _arrays(table, columns, ('run', 'C', 'N', 'L'))
   run = pd.factorize(tables.resolve(columns['run'], pd.DataFrame(table), columns))[0]
   at = np.linspace(np.log(C.min()), np.log(C.max()), POINTS)
   losses, sizes = np.full((run.max() + 1, POINTS), np.inf), np.zeros(run.max() + 1)
@@ -99,7 +103,7 @@ def envelope(table, columns: dict, bootstrap: int = 200, seed: int = 0) -> Growt
   for _ in range(bootstrap):
     some, runs = best(rng.integers(0, len(sizes), len(sizes)))
     if len(np.unique(sizes[runs][some])) > 1:
-      draws.append(np.polyfit(at[some], np.log(sizes[runs][some]), 1)[0])
+      draws.append(np.polyfit(at[some], np.log(sizes[runs][some]), 1))
   return _growth(at[reached], np.log(chosen), draws, optima, ())
 
 
@@ -111,13 +115,29 @@ def parametric(fit: Fit) -> Growth:
   alpha, beta = fit.params['alpha'], fit.params['beta']
   alphas, betas = (fit.samples[:, names.index(name)] for name in ('alpha', 'beta'))
   a = beta / (alpha + beta)
-  return Growth(a, 1 - a, *_ends(betas / (alphas + betas)), pd.DataFrame(), ())
+  lines = np.empty((0, 2))
+  return Growth(a, 1 - a, *_ends(betas / (alphas + betas)), pd.DataFrame(), (), lines)
+
+
+def optimum(growth: Growth, C) -> tuple:
+  """(N, low, high) at each budget C by the line of approach 1 or 2, 95 % over its resamples."""
+  x = np.log(np.asarray(C, float))
+  middle = np.polyfit(np.log(growth.optima['C']), np.log(growth.optima['N']), 1)
+  if not len(growth.lines):
+    return np.exp(np.polyval(middle, x)), np.full_like(x, np.nan), np.full_like(x, np.nan)
+  all_ = growth.lines[:, :1] * x.reshape(1, -1) + growth.lines[:, 1:]
+  low, high = np.quantile(all_, [0.025, 0.975], axis=0).reshape(2, *x.shape)
+  return np.exp(np.polyval(middle, x)), np.exp(low), np.exp(high)
 
 
 def _arrays(table, columns, names):
+  """Positive numbers of each; None of a run, which is a name."""
   if missing := [name for name in names if name not in columns]:
     raise BadInput(f'columns: {", ".join(missing)} not given; it takes {", ".join(names)}')
-  return [tables.numbers(pd.DataFrame(table), columns[name], columns, True) for name in names]
+  frame = pd.DataFrame(table)
+  return [
+    None if name == 'run' else tables.numbers(frame, columns[name], columns, True) for name in names
+  ]
 
 
 def _lowest(N, L):
@@ -133,8 +153,8 @@ def _lowest(N, L):
 
 
 def _growth(log_C, log_N, draws, optima, left_out):
-  a = float(np.polyfit(log_C, log_N, 1)[0])
-  return Growth(a, 1 - a, *_ends(np.array(draws)), optima, left_out)
+  a, lines = float(np.polyfit(log_C, log_N, 1)[0]), np.array(draws).reshape(-1, 2)
+  return Growth(a, 1 - a, *_ends(lines[:, 0]), optima, left_out, lines)
 
 
 def _ends(draws):
@@ -142,3 +162,9 @@ def _ends(draws):
     return (np.nan, np.nan), (np.nan, np.nan)
   low, high = np.quantile(draws, [0.025, 0.975]).tolist()
   return (low, high), (1 - high, 1 - low)
+
+
+if __name__ == '__main__':
+  from analysis import approaches_command
+
+  sys.exit(approaches_command.main(sys.argv[1:]))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import approaches, laws
+from analysis import approaches, approaches_command, laws
 from analysis.errors import BadInput
 from analysis.fit import fit
 
@@ -53,7 +53,7 @@ def test_a_budget_without_a_minimum_is_left_out_with_the_reason():
   off = table['C'].isin(C[1:2]) & (table['N'] > 1.05 * optimum(C[1]))
   growth = approaches.isoflop(table[~few & ~(table['C'].isin(C[1:2]) & ~off)], SAME)
   assert [why for _, why in growth.left_out] == [
-    '3 sizes, of 4 needed',
+    'fewer than 4 sizes',
     'no minimum among its sizes',
   ]
   assert [at for at, _ in growth.left_out] == pytest.approx(C[:2])
@@ -86,3 +86,43 @@ def test_of_a_fit():
 def test_columns_are_named():
   with pytest.raises(BadInput, match='L not given; it takes C, N, L'):
     approaches.isoflop(profiles(), {'C': 'C', 'N': 'N'})
+
+
+def test_the_best_size_at_a_budget_is_the_laws_and_its_interval_holds_it():
+  growth = approaches.isoflop(profiles(4.0, 0.002), SAME)
+  C = np.array([1e18, 1e21, 1e23])
+  N, low, high = approaches.optimum(growth, C)
+  assert (low < optimum(C)).all() and (optimum(C) < high).all()
+  np.testing.assert_allclose(N, optimum(C), rtol=0.25)
+  without = approaches.optimum(approaches.isoflop(profiles(), SAME, bootstrap=0), C)
+  assert np.isnan(without[1]).all()
+
+
+def test_the_command_says_exponents_and_what_is_extrapolated(tmp_path, capsys):
+  table, picture = tmp_path / 'runs.csv', tmp_path / 'growth.png'
+  profiles(2.0).to_csv(table, index=False)
+  given = [str(table), '--columns=C=C,N=N,L=L', '--budget=1e20,1e23', '--bootstrap=50']
+  assert approaches_command.main([*given, f'--plot={picture}']) == 0
+  said = capsys.readouterr().out
+  assert f'a = {A:.3f}' in said and picture.stat().st_size > 10_000
+  near, far = (next(line for line in said.splitlines() if line.startswith(b)) for b in PLANNED)
+  assert 'beyond' not in near and '100x beyond' in far
+
+
+PLANNED = '100 EFLOP', '100 ZFLOP'
+
+
+@pytest.mark.parametrize(
+  'given, words',
+  [
+    (['--columns=C=C,N=N,L=loss'], "column 'loss' is not there"),
+    (['--columns=C=C,N=N,L=L', '--approach=envelope'], 'run not given'),
+    (['--columns=C=C,N=N,L=L', '--budget=-1'], '--budget=-1: each must be above 0'),
+    (['--columns=C=C,N=N,L=L', '--budget=much'], '--budget=much: numbers of FLOPs'),
+  ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, given, words):
+  profiles().to_csv(tmp_path / 'runs.csv', index=False)
+  assert approaches_command.main([str(tmp_path / 'runs.csv'), *given]) == 2
+  error = capsys.readouterr().err
+  assert words in error and error.count('\n') == 1

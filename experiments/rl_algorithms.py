@@ -5,6 +5,15 @@
 Each starts from the same SFT branch, and its updates draw the same number of samples (DAPO draws
 more prompts where a group has no variance: its FLOPs say how many), so accuracy is compared against
 RL FLOPs. The rate is the one that DAPO was tuned with; it was not tuned for the others.
+
+Time: 39 minutes on 2 cores that did much other work (17 minutes of CPU).
+
+Seen at seeds 2 and 3, 75k, 80 updates of 512 samples, 64 test problems x 128: DAPO alone raises
+pass@1, by +1.8 points (95 % +0.1 to +3.7); GRPO +0.8 (-0.6 to +2.9), CISPO +0.5 (-0.9 to +2.3),
+RLOO -0.4 (-2.0 to +1.3), Dr. GRPO -1.3 (-2.7 to +0.2). Of the policy's own samples the verifier
+passes, first and last ten updates: DAPO 4.0 and 6.4 %, RLOO 4.2 and 5.2, GRPO 4.2 and 4.2, CISPO
+4.3 and 4.4, Dr. GRPO 4.3 and 3.5 (standard errors over two seeds 0.2 to 1.1). pass@32 falls over
+four of five.
 """
 
 from ml_collections import ConfigDict

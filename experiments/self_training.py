@@ -7,7 +7,16 @@
 STaR, ReST-EM and RAFT, three rounds each, which the verifier filters; 'unverified': rounds on all
 samples, on those that a vote or the log-prob chooses, and of SPIN.
 
-Time: not yet run at this size; by --plan 0.8 times that of synthetic_vs_human.py.
+Time: 14 minutes on 2 cores that did much other work (6 minutes of CPU), from the base that
+synthetic_vs_human.py leaves.
+
+Seen at seed 2, 75k, 128 problems x 64, pass@1 and pass@16 of the SFT branch 8.4 and 47 %: RAFT,
+which goes on from the policy, has 20.6, 23.4 and 26.6 % after one, two and three rounds (+18.2
+points, 95 % over problems +13.0 to +24.4), while pass@16 is 43, 39 and 42 %, entropy falls from
+0.52 to 0.16 nats a token, distinct-4 from .22 to .07, and the held-out loss of human solutions
+rises from 1.00 to 1.67: it gets sure of what it could do, and finds nothing new. STaR and ReST-EM,
+which begin again from the pretrained base in each round, have too few examples (1,181 to 3,528) for
+it: 5.6 and 4.6 % after three rounds, pass@16 25 and 24 %.
 """
 
 from ml_collections import ConfigDict

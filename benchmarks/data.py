@@ -9,10 +9,10 @@ Works and metrics of the file:
   examples in the same order.
 - `prepare 10 MB`, ...: GSM8K's training file over and over, its digits drawn anew, made into an SFT
   pool in rows of 512, on one core: read, checked for repeats and for words of held-out prompts,
-  tokenised (a bpe(1024), training included), packed, written. Seconds begin when TensorFlow is
-  imported. mb_per_second: of the file, by the clock; mb_per_cpu_second: by the time that the
-  process had a core, which other programs change less. peak_memory: bytes, resident, of the whole
-  process; imports_memory: before it began.
+  tokenised (a bpe(1024), training included), packed, written. Seconds begin when all is imported
+  (without TensorFlow: it mixes tasks, and here is one). mb_per_second: of the file, by the clock;
+  mb_per_cpu_second: by the time that the process had a core, which other programs change less.
+  peak_memory: bytes, resident, of the whole process; imports_memory: before it began.
 - `read`: batches of 32 x 256 of a pool on disk, as stage sft reads them, beside a train step of the
   reference model (d 256, 6 layers, 4 heads, ff 704, vocabulary 256). seconds of each, and
   part_of_a_step.
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
   )
   parser.add_argument('--out', required=True, help='the JSON file to write')
   parser.add_argument('--text', default=str(TEXT), help="GSM8K's train.jsonl")
-  parser.add_argument('--sizes', default='10,40', help='MB, by comma; default: 10,40')
+  parser.add_argument('--sizes', default='10,40,160', help='MB, by comma; default: 10,40,160')
   parser.add_argument('--repeats', type=int, default=9, help='turns of reading; default: 9')
   parser.add_argument('--quick', action='store_true', help='2 MB and a tiny model: a smoke test')
   args = parser.parse_args(argv)

@@ -17,6 +17,8 @@ from scaling import config, losses
 from scaling.data.attempts import CRITIQUES
 from scaling.data.batches import CONTAMINATION, LONG_EXAMPLES, LOSS_ON
 from scaling.data.problem_files import of_file
+from scaling.data.vocab import VOCABS
+from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import BadInput
 from scaling.model.presets import PRESETS
 from scaling.model.transformer import REMAT
@@ -77,7 +79,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     lambda x: x >= 1,
     'data.row_tokens data.ngram data.sft_problems data.validation_problems data.test_problems '
     'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
-    'rl.minibatches rl.epochs rl.response_tokens sample.n sample.response_tokens '
+    'rl.minibatches rl.epochs rl.turns rl.response_tokens sample.n sample.response_tokens '
     'sample.block_prompts '
     'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
     'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
@@ -124,7 +126,8 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'in [0, 1]',
     lambda x: 0 <= x <= 1,
     'data.near_duplicates '
-    'data.attempts data.reversed rl.false_positive rl.false_negative rl.least_accuracy '
+    'data.attempts data.reversed data.corrected '
+    'rl.false_positive rl.false_negative rl.least_accuracy '
     'rl.drop_passed rl.gamma rl.gae_lambda synthetic.mix synthetic.agreement synthetic.pass_low '
     'synthetic.pass_high',
   ),
@@ -349,6 +352,7 @@ def algorithm(c: ConfigDict) -> losses.Algorithm:
 
 
 OF_STUDY = ('updates', 'sizes', 'sft_tokens', 'runs')  # fields of config.rl that are not of a run
+OF_TURNS = ('turns', 'environment')  # … that the recipe of one without turns does not have
 
 
 def with_fields(c: ConfigDict, section: str, text: str, options: dict, of_study) -> ConfigDict:
@@ -445,6 +449,7 @@ def _check_rl(c: ConfigDict) -> None:
     f'config.{"rl.environments" if c.rl.environments else "data.rl_problems"} is {prompts}: an '
     f'update draws config.rl.prompts ({c.rl.prompts}) of them, so give at least that many',
   )
+  _check_turns(c)
   judges = [f'judge {size}' for size in c.model.sizes]
   known = ['verifier', 'none', *judges, *scorers_of(c)]
   _require(
@@ -470,6 +475,31 @@ def _check_rl(c: ConfigDict) -> None:
   _require(
     c.rl.reward != 'none' or bool(c.rl.teacher),
     "config.rl.reward is 'none' and there is no config.rl.teacher: there is nothing to learn from",
+  )
+
+
+def _check_turns(c: ConfigDict) -> None:
+  """BadInput for episodes of several turns that cannot be."""
+  _require(
+    c.rl.environment in ENVIRONMENTS,
+    f'config.rl.environment: unknown {c.rl.environment!r}; {near(c.rl.environment, ENVIRONMENTS)}',
+  )
+  if c.rl.turns == 1:
+    return
+  _require(
+    c.data.style != 'chat',
+    f"config.rl.turns is {c.rl.turns} and config.data.style 'chat': episodes are not written in a "
+    "chat template; take 'full' or 'short'",
+  )
+  _require(
+    c.rl.reward == 'verifier' and c.rl.false_positive == c.rl.false_negative == 0,
+    f'config.rl.turns is {c.rl.turns}: the environment rewards an episode, so leave '
+    "config.rl.reward 'verifier', without mistakes",
+  )
+  _require(
+    not c.rl.teacher.startswith('self '),
+    f'config.rl.turns is {c.rl.turns} and config.rl.teacher {c.rl.teacher!r}: its critique is of '
+    'one response',
   )
 
 
@@ -499,6 +529,11 @@ def validate(c: ConfigDict) -> None:
   _require(
     not c.judge.model,
     'config.judge.model is set and config.hosted.model is not: the judge reads its responses',
+  )
+  _require(
+    c.data.corrected == 0 or c.data.vocab in VOCABS,
+    f'config.data.corrected is {c.data.corrected} and config.data.vocab {c.data.vocab!r}: '
+    f'conversations are taught in the vocabularies {", ".join(VOCABS)}',
   )
   for key, known in (('attention', ATTENTION), ('remat', tuple(REMAT))):
     value = c.mechanics[key]

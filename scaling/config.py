@@ -46,6 +46,8 @@ def default() -> ConfigDict:
   # The part of SFT examples that show an earlier attempt, right or wrong, to be revised or judged.
   c.data.attempts = 0.0
   c.data.reversed = 0.0  # … that show a solution, whose prompt is to be written
+  # … that are conversations as of rl.turns: a wrong attempt, what it is told, and the solution.
+  c.data.corrected = 0.0
   # More tasks, mixed into the SFT pool: so many examples of each for one of data.task; (): as many.
   c.data.sft_tasks = ()
   c.data.sft_rates = ()
@@ -134,6 +136,10 @@ def default() -> ConfigDict:
   c.rl.prompts = 16  # prompts in an update
   c.rl.group = 16  # samples of each prompt
   c.rl.environments = 0  # distinct prompts to draw from, of data.rl_problems; 0: all
+  # Responses to a prompt, at most: behind each but the last that is wrong the environment says what
+  # it thinks of it, and the policy goes on. Such an episode is one sample; 1: plain responses.
+  c.rl.turns = 1
+  c.rl.environment = 'hints'  # who says it, where there are turns: of environments/checker.py
   c.rl.curriculum = ''  # 'pass_rate': draw more of the prompts that pass half of the time
   c.rl.minibatches = 1  # optimiser steps that an update's rollouts are cut into
   c.rl.epochs = 1  # times that an update goes over its rollouts
@@ -142,7 +148,7 @@ def default() -> ConfigDict:
   c.rl.learning_rate = 1e-4  # for width 64, as above
   c.rl.warmup_steps = 0  # optimiser steps over which it goes up from 0
   c.rl.temperature = 1.0
-  c.rl.response_tokens = 18  # the longest response, its stop token counted
+  c.rl.response_tokens = 18  # the longest response (of a turn), its stop token counted
   c.rl.kl = 'k3'  # the estimate of the KL to the SFT parent: k1, k2 or k3
   c.rl.kl_in = 'loss'  # the KL is a term of the 'loss' (k2 or k3), or of the 'reward'
   c.rl.kl_coef = 0.0  # its weight; 0: no KL
@@ -261,11 +267,13 @@ def default() -> ConfigDict:
 
   # Strategies that generate, run on the branches of the largest SFT budget. Each is a call of a
   # function of scaling/search/: 'beam(width=4)', 'dvts', 'rebase', 'revision', 'self_verification',
-  # 'budget_forcing(force="most")', 'many_shot'.
+  # 'budget_forcing(force="most")', 'many_shot', 'episodes(environment="hints")'.
   c.search = ConfigDict()
   c.search.strategies = ()
   c.search.policies = ()  # the sizes that search
-  c.search.budgets = (1, 4, 16)  # k: samples; of budget_forcing thinking tokens, many_shot examples
+  c.search.after_rl = False  # whether what RL leaves of them searches, too
+  # k: samples; of budget_forcing thinking tokens, many_shot examples, episodes turns.
+  c.search.budgets = (1, 4, 16)
   c.search.runs = 1  # repeats, with other noise
   c.search.scorer = ''  # 'OBJECTIVE SIZE' of config.scorers, say 'process 75k', where one is needed
   c.search.temperature = 1.0

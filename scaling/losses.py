@@ -224,16 +224,17 @@ def gae(rewards_BxT, values_BxT, mask_BxT, gamma: float, lam: float):
 
       d_t = r_t + gamma V_{t+1} - V_t,   A_t = d_t + gamma lam A_{t+1},   returns = A + V
 
-  rewards: of each token; values: V_t of the state before token t. A response is the leading True
-  cells of its row of the mask, and the state after its last token has value 0.
+  rewards: of each token; values: V_t of the state before token t. A response is the True cells of
+  its row of the mask, one step behind another whatever stands between them, and the state after its
+  last token has value 0.
   """
   advantages = np.zeros(mask_BxT.shape, np.float64)
   after = next_value = np.zeros(len(mask_BxT))
   for t in range(mask_BxT.shape[1] - 1, -1, -1):
     d = rewards_BxT[:, t] + gamma * next_value - values_BxT[:, t]
-    after = np.where(mask_BxT[:, t], d + gamma * lam * after, 0.0)
-    next_value = np.where(mask_BxT[:, t], values_BxT[:, t], 0.0)
-    advantages[:, t] = after
+    after = np.where(mask_BxT[:, t], d + gamma * lam * after, after)
+    next_value = np.where(mask_BxT[:, t], values_BxT[:, t], next_value)
+    advantages[:, t] = np.where(mask_BxT[:, t], after, 0.0)
   return advantages, np.where(mask_BxT, advantages + values_BxT, 0.0)
 
 

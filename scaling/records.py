@@ -33,7 +33,9 @@ COLUMNS = {
   'synthetic_paths': 'distinct reasoning paths among them',
   'rl_algorithm': "none; of config.rl, 'grpo(group=4)'; 'dpo verifier': by whose verdict",
   'rl_updates': 'updates of RL; 0 for a model that had none',
-  'rl_samples': 'responses drawn during RL',
+  'rl_samples': 'responses, or episodes, drawn during RL',
+  'rl_environments': 'distinct problems that RL drew from; 0: none, or DPO alone',
+  'rl_turns': 'turns of an episode of RL, at most; 1: single responses; 0: no RL, or DPO alone',
   'trunk': 'id of the SFT trunk: points that share one are correlated',
   'bank': 'id of the rollout bank, or empty',
   'strategy': 'none, or how k samples make an answer: analysis.strategies, scaling.search',
@@ -69,8 +71,9 @@ COLUMNS = {
 EMPTY = dict(
   pretrain_tokens=0, sft_tokens=0, sft_unique_tokens=0, sft_pool_tokens=0, rl_algorithm='none',
   synthetic='none', synthetic_round=0, synthetic_tokens=0, synthetic_examples=0, synthetic_paths=0,
-  rl_updates=0, rl_samples=0, trunk='', bank='', strategy='none', scorer='', k=0, temperature=1.0,
-  stderr=None, problems=0, samples=0, query_prefill_flops=0.0, query_decode_flops=0.0,
+  rl_updates=0, rl_samples=0, rl_environments=0, rl_turns=0, trunk='', bank='', strategy='none',
+  scorer='', k=0, temperature=1.0, stderr=None, problems=0, samples=0, query_prefill_flops=0.0,
+  query_decode_flops=0.0,
   query_scorer_flops=0.0, query_prefill_tokens=None, query_decode_tokens=None, query_money=None,
 )  # fmt: skip
 

@@ -26,9 +26,10 @@ class Rollouts(NamedTuple):
   """What an update learns from; all that there is of it while it is in flight. Host arrays."""
 
   chosen: np.ndarray  # int64 [P]: numbers of the prompts in their pool
-  tokens: np.ndarray  # int32 [P, G, R]
+  tokens: np.ndarray  # int32 [P, G, R]: all of an episode behind its prompt
   lengths: np.ndarray  # int32 [P, G]
   stopped: np.ndarray  # bool [P, G]
+  own: np.ndarray  # bool [P, G, R]: what the policy said; the rest of an episode was said to it
   sampler_logp: np.ndarray  # float32 [P, G, R]
   rewards: np.ndarray  # float64 [P, G], of the feedback; penalties are added later
   gold: np.ndarray  # float64 [P, G]: the verifier's
@@ -41,6 +42,16 @@ class Rollouts(NamedTuple):
 def mask_of(drawn) -> np.ndarray:
   """bool [P, G, R]: the tokens of responses, stop tokens among them."""
   return np.arange(drawn.tokens.shape[2]) < drawn.lengths[..., None]
+
+
+def turns_of(own_PxGxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(how many turns, tokens of the longest one) of each response, int [P, G]."""
+  before = np.pad(own_PxGxR, ((0, 0), (0, 0), (1, 0)))[..., :-1]
+  run = longest = np.zeros(own_PxGxR.shape[:2], int)
+  for t in range(own_PxGxR.shape[2]):
+    run = (run + 1) * own_PxGxR[..., t]
+    longest = np.maximum(longest, run)
+  return (own_PxGxR & ~before).sum(axis=2), longest
 
 
 def choose(

@@ -69,6 +69,7 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
     reward=c.data.reward_problems,
     attempts=float(c.data.attempts),
     reversed=float(c.data.reversed),
+    corrected=float(c.data.corrected),
     pretrain=c.pretrain.examples if c.pretrain.tasks else 0,
     long_examples=c.data.long_examples,
     loss_on=c.sft.loss_on,
@@ -82,6 +83,12 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
   )
 
 
+def _recorded(data: batches.DataSpec) -> dict:
+  """What recipes say of the data. `corrected` came after many a workdir, and is left out where it
+  is 0: their stages keep their names."""
+  return {k: v for k, v in data._asdict().items() if k != 'corrected' or v}
+
+
 def _steps(tokens: float, rows: int, row_tokens: int) -> int:
   return max(1, round(tokens / (rows * row_tokens)))
 
@@ -92,7 +99,7 @@ def expand(c: ConfigDict) -> list[Stage]:
   pools.check_spec(data_spec(c))
   rounds.check(c)
   self_training.check(c)
-  data = data_spec(c)._asdict()
+  data = _recorded(data_spec(c))
   tree = {}
 
   def add(kind, parent, label, **recipe) -> str:
@@ -210,23 +217,28 @@ def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> dict:
           scorer=trained, block_rows=c.scorers.rows, samples=c.data.test_problems * c.sample.n,
         )  # fmt: skip
         scorers[policy, f'{objective} {size}'] = trained, recipe, scored
-  for policy in c.search.policies if c.search.strategies else ():
+  for policy in c.search.policies:
     end = ends[policy]
-    for text in c.search.strategies:
-      strategy, options = checks.call(text)
-      recipe = end.common | dict(
-        strategy=strategy,
-        options=options,
-        budgets=sorted(c.search.budgets),
-        runs=c.search.runs,
-        scorer=scorers.get((policy, c.search.scorer), (None,))[0],
-        temperature=c.search.temperature,
-        response_tokens=c.search.response_tokens,
-        problems=c.data.test_problems,
-      )
-      search.check(recipe)
-      add('search', end.branch, f'{end.name}: {text}', **recipe)
+    _searched(c, policy, end.common, end.branch, end.name, scorers, add)
   return scorers
+
+
+def _searched(c: ConfigDict, size: str, common: dict, of: str, name: str, scorers, add) -> None:
+  """Adds the searches of the model that stage `of` leaves."""
+  for text in c.search.strategies:
+    strategy, options = checks.call(text)
+    recipe = common | dict(
+      strategy=strategy,
+      options=options,
+      budgets=sorted(c.search.budgets),
+      runs=c.search.runs,
+      scorer=scorers.get((size, c.search.scorer), (None,))[0],
+      temperature=c.search.temperature,
+      response_tokens=c.search.response_tokens,
+      problems=c.data.test_problems,
+    )
+    search.check(recipe)
+    add('search', of, f'{name}: {text}', **recipe)
 
 
 def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None:
@@ -236,7 +248,8 @@ def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None
     for size, tokens in itertools.product(c.rl.sizes, c.rl.sft_tokens):
       end = ends[size]
       scorer = scorers.get((size, one.rl.reward), (None, None, None))
-      recipe = {k: v for k, v in one.rl.items() if k not in checks.OF_STUDY} | how
+      left_out = checks.OF_STUDY + checks.OF_TURNS * (one.rl.turns == 1)
+      recipe = {k: v for k, v in one.rl.items() if k not in left_out} | how
       recipe |= dict(
         called=called,
         reference=end.branches[tokens],
@@ -256,6 +269,8 @@ def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None
         drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
         label = f'{name}: bank of {c.data.test_problems} x {c.sample.n}'
         add('sample', parent, label, **end.common, **drawn)
+        if c.search.after_rl and size in c.search.policies:
+          _searched(c, size, end.common, parent, name, scorers, add)
         done = updates
 
 
@@ -413,7 +428,7 @@ def run(c: ConfigDict, workdir: Path) -> Path:
     environment = records.environment(mesh)
     _describe(c, workdir, tree, environment)
     data = data_spec(c)
-    folder = stages.data_folder(workdir, data._asdict())
+    folder = stages.data_folder(workdir, _recorded(data))
 
     def prepare() -> None:
       folder.parent.mkdir(exist_ok=True)
@@ -423,6 +438,8 @@ def run(c: ConfigDict, workdir: Path) -> Path:
         for stage in tree:
           if 'unique' in stage.recipe:
             supervised.rows_drawn(batches.tally(folder, stage.recipe['pool']), stage.recipe)
+          if stage.kind == 'rl':
+            rl.check_room(stage.recipe, batches.load(folder))
 
     processes.once(prepare)
     setting = stages.Setting(

@@ -237,7 +237,7 @@ def _sampler(recipe, prompts, samples, rows, mesh, how) -> Program:
   )
 
 
-# Kinds whose shapes depend on what is sampled, which is not known before it is.
+# Kinds whose shapes depend on what is sampled, not known before it is. So do episodes of RL.
 UNPLANNED = ('rollouts', 'preference', 'score', 'search', 'dpo', 'synthesize', 'prompts')
 
 
@@ -246,7 +246,7 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
 
   Rows are counted as full, packed ones of two segments each, as `--plan` does.
   """
-  if stage.kind in UNPLANNED:
+  if stage.kind in UNPLANNED or 'turns' in stage.recipe:
     return []
   recipe, width = stage.recipe, stage.recipe['data']['row_tokens']
   how = stages.mechanics(how, recipe, mesh)

@@ -173,6 +173,8 @@ CASES = [
   ('checkpoint_seconds', 0.0, 'config.checkpoint_seconds'),
   ('data.attempts', 1.5, r'config.data.attempts is 1.5: it must be in \[0, 1\]'),
   ('data.reversed', -0.5, r'config.data.reversed is -0.5: it must be in \[0, 1\]'),
+  ('data.corrected', 1.5, r'config.data.corrected is 1.5: it must be in \[0, 1\]'),
+  ('rl.turns', 0, 'config.rl.turns is 0: it must be at least 1'),
   ('data.reward_problems', -1, 'config.data.reward_problems is -1'),
   ('sample.top_k', -1, 'config.sample.top_k is -1: it must be at least 0'),
   ('sample.top_p', 0.0, r'config.sample.top_p is 0.0: it must be in \(0, 1\]'),

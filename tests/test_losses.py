@@ -195,6 +195,17 @@ def test_gae_is_the_sum_of_discounted_errors(seed, gamma, lam):
     np.testing.assert_allclose(advantages[b, :length], expected, atol=1e-9)
     np.testing.assert_allclose(returns[b, :length], values[b, :length] + expected, atol=1e-9)
     assert not advantages[b, length:].any() and not returns[b, length:].any()
+  # the same steps with others between them, that are not the policy's: nothing changes
+  places = np.sort(rng.permutation(2 * T)[:T])
+
+  def put(x, rest):
+    wide = np.full((B, 2 * T), rest)
+    wide[:, places] = x
+    return wide
+
+  apart = losses.gae(put(rewards, 3.0), put(values, 5.0), put(mask, False), gamma, lam)
+  for a, b in zip(apart, (advantages, returns), strict=True):
+    np.testing.assert_allclose(a, put(b, 0.0), atol=1e-12)
   whole = losses.gae(rewards, values, mask, 1.0, 1.0)[1][:, 0]
   np.testing.assert_allclose(whole, rewards.sum(axis=1), atol=1e-9)
 

@@ -26,7 +26,9 @@ def drawn_of(seed=0):
   rewards = rng.integers(0, 2, (P, G)).astype(np.float64)
   logp = -rng.uniform(0.1, 3, (P, G, R)).astype(np.float32)
   tally = np.array([P, 0, 0, rewards.mean(), rewards.mean()])
-  where = np.arange(P), tokens, lengths, lengths < R, logp, rewards, rewards, np.int64(0), tally
+  own = np.arange(R) < lengths[..., None]
+  where = np.arange(P), tokens, lengths, lengths < R, own, logp
+  where += rewards, rewards, np.int64(0), tally
   return prompts * (np.arange(S) < at_most[:, None]), at_most, rollouts.Rollouts(*where)
 
 
@@ -105,6 +107,14 @@ def test_parts_of_a_batch_are_whole_groups_in_both_layouts():
     expected = rollouts.layout(prompts[[2, 0]], lengths[[2, 0]], alone, shared).batch
     for name in expected:
       np.testing.assert_array_equal(some[name], expected[name], err_msg=name)
+
+
+def test_turns_are_counted_by_hand():
+  own = np.array([[[1, 1, 0, 1, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]],
+                  [[1, 1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 0, 1, 1]]], bool)  # fmt: skip
+  turns, longest = rollouts.turns_of(own)
+  np.testing.assert_array_equal(turns, [[2, 1], [1, 4]])
+  np.testing.assert_array_equal(longest, [[3, 1], [8, 2]])
 
 
 def test_rollouts_in_flight_survive_a_file(tmp_path):

@@ -6,6 +6,7 @@ a model that is its own teacher (`rewards/teacher.py`).
     verify    prompt, attempt, a mark  ->  a verdict: right or wrong
     critique  prompt, attempt, what was said of it, the mark of revise  ->  a solution
     backward  a solution, a mark  ->  the prompt that it answers (back-translation, 2308.06259)
+    corrected a conversation: prompt, a wrong attempt, what it is told  ->  a solution
 
 In style 'short' a mark is one character that no problem and no solution has; in the others it is a
 sentence after the attempt (in a chat, of the same user's message). A wrong attempt to learn from is
@@ -15,10 +16,12 @@ the gold solution with one number mistaken, and with the mistake carried on.
 import hashlib
 import random
 import re
+from decimal import Decimal
 from typing import NamedTuple
 
 from scaling.data import solutions
 from scaling.data.batches import Problem
+from scaling.data.vocab import written
 from scaling.rewards import verifiers
 
 FORMS = ('revise', 'verify')
@@ -27,23 +30,30 @@ CRITIQUES = ('attempt', 'verdict', 'answer', 'solution')
 
 class Marks(NamedTuple):
   """What comes between an attempt and the response, the two responses of a judge, what comes before
-  an answer that is told, and what comes after a solution whose prompt is asked for."""
+  an answer that is told, what a wrong attempt is told (the right answer is larger, smaller; or only
+  that it is wrong), and what comes after a solution whose prompt is asked for."""
 
   revise: str
   verify: str
   right: str
   wrong: str
   answer: str
+  larger: str
+  smaller: str
+  again: str
   backward: str
 
 
-SHORT = Marks('\n', ':', 'c', 'x', '#', '::')
+SHORT = Marks('\n', ':', 'c', 'x', '#', '+', '-', 'x', '::')
 PLAIN = Marks(
   '\n\nLook for a mistake in this solution, then solve the problem again.\n',
   '\n\nIs this solution right? Say yes or no.\n',
   'yes',
   'no',
   '\nThe right answer is ',
+  '\n\nThat is wrong: the right answer is larger.',
+  '\n\nThat is wrong: the right answer is smaller.',
+  '\n\nThat is wrong.',
   '\n\nWrite the problem that this is the solution of.\n',
 )
 
@@ -66,6 +76,20 @@ def verify(style: str, prompt: str, attempt: str) -> str:
 def backward(style: str, solution: str) -> str:
   """The text of a prompt that shows a solution and asks for its problem's prompt."""
   return solution + marks(style).backward
+
+
+def told(style: str, problem: Problem, answer: str | None, hints: bool) -> str:
+  """The text that a wrong answer gets in a conversation, which asks for another solution.
+
+  answer: canonical, None where there is none; hints: say whether the right one is larger or
+  smaller, where both are numbers.
+  """
+  words = marks(style)
+  said, right = words.again, verifiers.number(problem.answer)
+  given = None if answer is None else verifiers.number(answer)
+  if hints and given is not None and right is not None:
+    said = words.larger if Decimal(right) > Decimal(given) else words.smaller
+  return said + words.revise
 
 
 def critique(style: str, problem: Problem, attempt: str, right: bool, what: str) -> str:
@@ -115,6 +139,22 @@ def shown(problem: Problem, style: str, seed: int, fraction: float) -> Problem:
     return problem._replace(prompt=revise(style, problem.prompt, attempt))
   verdict = marks(style).right if right else marks(style).wrong
   return problem._replace(prompt=verify(style, problem.prompt, attempt), solution=verdict)
+
+
+def corrected(problem: Problem, style: str, seed: int, fraction: float) -> Problem:
+  """The problem as an SFT example: for a `fraction` of them a conversation, in which a wrong
+  attempt is told so, half of the times with a hint. Which ones hangs on the content, as of `shown`.
+  """
+  digest = hashlib.sha256(f'corrected {seed} {problem.id}'.encode()).digest()
+  if int.from_bytes(digest[:8], 'big') >= fraction * 2**64:
+    return problem
+  wrong = mistaken(problem, style, int.from_bytes(digest[10:18], 'big'))
+  if wrong is None:
+    return problem
+  said = told(style, problem, verifiers.answer_of(problem, wrong), digest[8] % 2 == 0)
+  said = [('user', problem.prompt), ('assistant', wrong), ('user', said)]
+  turns = [{'role': role, 'content': content} for role, content in said]
+  return problem._replace(prompt=written(turns))
 
 
 def mistaken(problem: Problem, style: str, seed: int) -> str | None:

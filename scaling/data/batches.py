@@ -55,6 +55,8 @@ class DataSpec(NamedTuple):
   near_duplicates: float = 0.0  # the Jaccard index from which on problems of a file are one; 0: off
   contamination: str = 'error'  # of CONTAMINATION: see contamination.py
   ngram: int = 13
+  # The part of SFT examples that are conversations: a wrong attempt, what it is told, the solution.
+  corrected: float = 0.0
 
 
 class Problem(NamedTuple):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from scaling.data.batches import Problem
 from scaling.data.problem_files import Draft
 
+WORDS = re.compile(r'\w+')
 TEMPLATE = 0.01, 3  # a run is of a template in more than this part of the prompts, and so many
 
 
@@ -30,7 +31,7 @@ class HeldOut(NamedTuple):
 
 
 def _words(text: str) -> list[str]:
-  return re.findall(r'\w+', text.casefold())
+  return WORDS.findall(text.casefold())
 
 
 def _runs(words: list[str], n: int) -> list[str]:
@@ -61,7 +62,8 @@ def shared(held: HeldOut, problem: Problem) -> tuple[str, str] | None:
   for text in (problem.prompt, problem.solution):
     words = _words(text)
     # any n words in a row have a half that begins at a multiple of its length
-    if any(' '.join(words[i : i + half]) in held.halves for i in range(0, len(words), half)):
+    halves = [' '.join(words[i : i + half]) for i in range(0, len(words), half)]
+    if not held.halves.isdisjoint(halves):
       for run in _runs(words, n):
         if run in held.runs:
           return run, held.runs[run]

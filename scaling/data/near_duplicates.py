@@ -10,7 +10,9 @@ Axes: N texts, H hashes.
 """
 
 import collections
+import contextlib
 import functools
+import os
 import re
 import tempfile
 import zlib
@@ -21,6 +23,7 @@ import numpy as np
 SHINGLE = 3
 HASHES = 128
 RECALL = 0.99
+AT_A_TIME = 1024  # texts
 COMPARED = 64  # the most kept texts of one band that a text is compared with
 
 _random = np.random.Philox(np.random.SeedSequence([0, HASHES])).random_raw(2 * HASHES)
@@ -31,32 +34,39 @@ def kept(N: int, text: Callable[[int], str], threshold: float, folder=None) -> n
   """Which of N texts to keep, bool [N]: those at a Jaccard index below the threshold to every
   earlier one that is kept.
 
-  text(i) reads a text, some of them more than once. In memory are a few bytes of each; the keys of
-  its bands are in a temporary file of `folder`.
+  text(i) reads a text, some of them more than once. The keys of all bands are in temporary files of
+  `folder`; in memory are those of one band at a time, and which kept texts share a band.
   """
   rows = band_rows(threshold)
-  bands = HASHES // rows
-  with tempfile.TemporaryFile(dir=folder) as file:
-    for i in range(N):
-      keys(shingles(text(i)), rows).tofile(file)
-    file.flush()
-    if N == 0:
-      return np.ones(0, bool)
-    signed = np.memmap(file, np.uint64, 'r', shape=(N, bands))
-    groups = collections.defaultdict(list)  # text -> those of its bands that others share
-    for band in range(bands):
-      _, group, sizes = np.unique(signed[:, band], return_inverse=True, return_counts=True)
-      for i in np.flatnonzero(sizes[group] > 1).tolist():
-        groups[i].append((band, int(group[i])))
-  sets = functools.lru_cache(4096)(lambda i: shingles(text(i)))
   keep, members = np.ones(N, bool), collections.defaultdict(list)
-  for i in sorted(groups):
-    others = dict.fromkeys(j for group in groups[i] for j in members[group])
-    keep[i] = not any(jaccard(sets(i), sets(j)) >= threshold for j in others)
-    for group in groups[i] if keep[i] else ():
-      if len(members[group]) < COMPARED:
-        members[group].append(i)
+  with contextlib.ExitStack() as stack:
+    files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(HASHES // rows)]
+    for start in range(0, N, AT_A_TIME):
+      some = [keys(shingles(text(i)), rows) for i in range(start, min(start + AT_A_TIME, N))]
+      for file, column in zip(files, np.array(some).T):
+        column.tofile(file)
+    for file in files:
+      groups = _groups(np.frombuffer(os.pread(file.fileno(), 8 * N, 0), np.uint64))
+      os.pwrite(file.fileno(), groups, 0)
+    sets = functools.lru_cache(4096)(lambda i: shingles(text(i)))
+    for start in range(0, N, AT_A_TIME):
+      size = 4 * min(AT_A_TIME, N - start)
+      columns = [os.pread(file.fileno(), size, 4 * start) for file in files]
+      of_each = np.stack([np.frombuffer(column, np.int32) for column in columns], axis=1)
+      for i, groups in enumerate(of_each, start):
+        mine = [(band, int(groups[band])) for band in np.flatnonzero(groups >= 0).tolist()]
+        others = dict.fromkeys(j for group in mine for j in members[group])
+        keep[i] = not any(jaccard(sets(i), sets(j)) >= threshold for j in others)
+        for group in mine if keep[i] else ():
+          if len(members[group]) < COMPARED:
+            members[group].append(i)
   return keep
+
+
+def _groups(signed: np.ndarray) -> np.ndarray:
+  """Keys as numbers of groups of equal ones, int32; -1 for one that has no equal."""
+  _, group, sizes = np.unique(signed, return_inverse=True, return_counts=True)
+  return np.where(sizes[group] > 1, group, -1).astype(np.int32)
 
 
 def band_rows(threshold: float) -> int:

@@ -81,6 +81,8 @@ def parse_task(text: str) -> Task:
     for path in _paths(arguments):
       sources.check(path)
     splits.check_paths(arguments)
+    if arguments.get('per_prompt', 1) < 1:
+      raise BadInput(f'task {name}: per_prompt is {arguments["per_prompt"]}: it must be at least 1')
   else:
     _dataset(Task(name, arguments), 0, 1)
   return Task(name, arguments)
@@ -116,10 +118,11 @@ def check_spec(spec: DataSpec) -> None:
   if spec.ngram < 1:
     raise BadInput(f'data.ngram is {spec.ngram}: it must be at least 1, a number of words')
   tasks = {text: parse_task(text) for text in (spec.task, *spec.sft_tasks, *spec.pretrain_tasks)}
-  if spec.attempts and tasks[spec.task].name in ARGUMENTS.keys() - {'jsonl'}:
+  shown = 'attempts' if spec.attempts else 'corrected'
+  if getattr(spec, shown) and tasks[spec.task].name in ARGUMENTS.keys() - {'jsonl'}:
     raise BadInput(
-      f'data.attempts is {spec.attempts} and the task {tasks[spec.task].name}: attempts are made '
-      "from solutions that end in '#' and an answer: set data.attempts = 0"
+      f'data.{shown} is {getattr(spec, shown)} and the task {tasks[spec.task].name}: attempts are '
+      f"made from solutions that end in '#' and an answer: set data.{shown} = 0"
     )
   _check_mixtures(spec, tasks)
   for task in tasks.values():
@@ -145,6 +148,10 @@ def check_spec(spec: DataSpec) -> None:
     raise BadInput(
       f'data.{shared[0]} and data.{shared[1]} are both None: only one pool can have what is left'
     )
+  for text in spec.pretrain_tasks:
+    if tasks[text].arguments.get('per_prompt', 1) > 1:
+      raise BadInput(f'pretrain.tasks: {text}: several responses of a prompt are for SFT alone: '
+                     'leave per_prompt out')  # fmt: skip
   if spec.pretrain and not spec.pretrain_tasks:
     raise BadInput(
       f'data.pretrain is {spec.pretrain} and data.pretrain_tasks is empty: name a task'
@@ -347,11 +354,13 @@ class Drawn(NamedTuple):
   dropped: collections.Counter  # by pool: examples passed over that are longer than a row
   found: list  # of contamination: {'pool', 'where', 'words', 'held_out'}
   held: list[HeldOut]  # what was looked for; empty where the held-out problems are of no file
+  # The examples of 'sft', 'sft 0', ... where SFT learns several responses of a prompt.
+  responses: dict[str, Stored]
 
 
 def drawn() -> Drawn:
   """Nothing yet."""
-  return Drawn(collections.Counter(), [], [])
+  return Drawn(collections.Counter(), [], [], {})
 
 
 def draw(
@@ -360,6 +369,7 @@ def draw(
   out: Drawn | None = None,
   vocab: Vocab | None = None,
   files: dict[tuple, Stored] | None = None,
+  hidden_alone: bool = False,
 ) -> dict[str, Sequence[Draft]]:
   """All pools, disjoint: test first, so that it stays the same whatever the others ask for.
 
@@ -367,7 +377,8 @@ def draw(
   one of data.task; 'pretrain 0', ... the parts of the mixture to pretrain on, by its rates.
   out: gets what was left out. vocab: in which examples that may be longer than a row are counted;
   None: the one that the specification names, unless it is one that is yet to be trained. files:
-  what `read_files` read; None: they are read.
+  what `read_files` read; None: they are read. hidden_alone: only the pools of `splits.HIDDEN`, and
+  what must be drawn before them.
   """
   check_spec(spec)
   say = progress or (lambda text: None)
@@ -376,14 +387,15 @@ def draw(
   out = drawn() if out is None else out
   if spec.long_examples == 'drop':
     vocab = vocabs.named(spec.vocab, spec.style == 'chat') if vocab is None else vocab
-    splits.measure(files, vocab)
-  fits, rules = _fits(spec, vocab), splits.Rules(spec, out.dropped, out.found)
+  fits, rules = _fits(spec, vocab), splits.Rules(spec, vocab, out.dropped, out.found)
   task, held = parse_task(spec.task), None
   taken: set[int] = set()
   if task.name in ARGUMENTS:
     path, test_path = task.arguments['path'], task.arguments.get('test_path')
     given = files[spec.task, path], test_path, files.get((spec.task, test_path))
-    pools, held = splits.split(path, *given, rules)
+    pools, held = splits.split(path, *given, rules, hidden_alone)
+    if hidden_alone:
+      return pools
     out.held.append(held)
     for pool in splits.ORDER:
       taken.update(pools[pool].keys.tolist() if pool != 'sft' else ())
@@ -391,8 +403,11 @@ def draw(
     pools = {
       pool: list(_generate(task, spec, pool, getattr(spec, pool), taken, fits, out.dropped))
       for pool in splits.ORDER
+      if pool in splits.HIDDEN or not hidden_alone
     }
-  learned = _keys(pools['sft'])
+    if hidden_alone:
+      return pools
+  learned = numbers(pools['sft'])
   for i, text in enumerate(spec.sft_tasks):
     say(f'drawing problems to mix in: {text}')
     count = round((spec.sft_rates[i] if spec.sft_rates else 1) * len(pools['sft']))
@@ -400,7 +415,7 @@ def draw(
     pools[f'sft {i}'] = _part(
       text, spec, f'sft {i}', count, taken, hidden, files, rules, held, fits
     )
-    learned = np.concatenate([learned, _keys(pools[f'sft {i}'])])
+    learned = np.concatenate([learned, numbers(pools[f'sft {i}'])])
   known = np.setdiff1d(np.array(list(taken), np.uint64), learned)  # what SFT shows may come before
   known = set(known.tolist())
   parts = _pretrain_counts(spec, files, known)
@@ -408,14 +423,19 @@ def draw(
     say(f'drawing problems to pretrain on: {text}')
     hidden, name = np.array(list(known), np.uint64), f'pretrain {i}'
     pools[name] = _part(text, spec, name, count, known, hidden, files, rules, held, fits)
-    known.update(_keys(pools[name]).tolist())
+    known.update(numbers(pools[name]).tolist())
+  of_sft = {'sft': spec.task} | {f'sft {i}': text for i, text in enumerate(spec.sft_tasks)}
+  for name, text in of_sft.items():
+    most = parse_task(text).arguments.get('per_prompt', 1)
+    if most > 1:
+      out.responses[name] = splits.responses(pools[name], most, name, rules, held)
   splits.refuse(rules, held)
   if spec.sft is None and not pools['sft']:
     raise BadInput(f'{spec.task}: no problem is left for the SFT pool: ask for fewer in the others')
   return pools
 
 
-def _keys(drafts: Sequence[Draft]) -> np.ndarray:
+def numbers(drafts: Sequence[Draft]) -> np.ndarray:
   """The numbers uint64 of problems."""
   if isinstance(drafts, Stored):
     return drafts.keys

@@ -16,6 +16,9 @@ Of a chat the assistant's last message is the response, and all before it the pr
 'responses' and 'messages' is the whole response: a verdict is an exact match of the text, up to
 case, space and Unicode's NFKC.
 
+A prompt that comes again is one problem, which has its first response; SFT learns up to
+`per_prompt` distinct responses of each of its prompts, where a task says so.
+
 Files are JSONL, JSONL.gz, Parquet or data sets of TFDS: see sources.py.
 """
 
@@ -33,7 +36,7 @@ from scaling.data.batches import Problem
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
 
-OF_ALL = {'path': str, 'test_path': str, 'skip_bad_lines': bool}
+OF_ALL = {'path': str, 'test_path': str, 'skip_bad_lines': bool, 'per_prompt': int}
 ARGUMENTS = {  # of a task that is a file
   'jsonl': OF_ALL | {'keep_marks': bool},
   'math': OF_ALL,
@@ -50,6 +53,7 @@ FIELDS = {
 }
 KEPT = ('level', 'type', 'subject')  # of a problem of 'math'
 ROLES = ('system', 'user', 'assistant')
+SURROGATES = re.compile('[\ud800-\udfff]')
 PROGRAMS = 256  # that are run at a time
 
 
@@ -74,6 +78,11 @@ def identity(name: str, key: str) -> str:
 def number(id: str) -> int:
   """The hash in the id of a problem: of its key alone, whatever its task."""
   return int(id.rpartition('-')[2], 16)
+
+
+def named(name: str, number: int) -> str:
+  """The id that has this `number`."""
+  return f'{name}-{number:016x}'
 
 
 def read(name: str, path: str, arguments: dict, style: str, counts: Counter) -> Iterator[Draft]:
@@ -131,14 +140,15 @@ def json_object(line: bytes, where: str, fields: tuple[str, ...]) -> dict:
   should have, where it is none."""
   try:
     row = json.loads(line.decode('utf-8-sig'))
-  except UnicodeDecodeError:
-    raise BadInput(f'{where}: not UTF-8: save the file as UTF-8') from None
+  except UnicodeDecodeError as error:
+    byte = f'byte {error.start + 1} of the line is 0x{line[error.start]:02x}'
+    raise BadInput(f'{where}: not UTF-8: save the file as UTF-8 ({byte})') from None
   except (ValueError, RecursionError) as error:
     reason = getattr(error, 'msg', 'too deep or too large')
     raise BadInput(f'{where}: not JSON ({reason}): mend or remove the line') from None
   if not isinstance(row, dict):
     form = ', '.join(f'"{field}": ...' for field in fields[:2])
-    raise BadInput(f'{where}: not a JSON object: write {{{form}}}')
+    raise BadInput(f'{where}: not a JSON object: write {{{form}}}, one a line ({_found(row)})')
   return row
 
 
@@ -157,9 +167,17 @@ def _check_text(value, what: str, where: str) -> None:
   if isinstance(value, bytes):
     raise BadInput(f'{where}: {what} is not UTF-8: mend it')
   if not isinstance(value, str) or not value.strip():
-    raise BadInput(f'{where}: {what} is empty or no text: every line needs it, a text')
-  if re.search('[\ud800-\udfff]', value):
+    raise BadInput(
+      f'{where}: {what} is empty or no text: every line needs it, a text ({_found(value)})'
+    )
+  if not value.isascii() and SURROGATES.search(value):
     raise BadInput(f'{where}: {what} has half a surrogate pair: mend the text')
+
+
+def _found(value) -> str:
+  """A value of JSON, for a message."""
+  text = json.dumps(value, default=str)
+  return f'it is {text}' if len(text) <= 40 else f'it is {text[:40]}…'
 
 
 def _gsm8k(row: dict, keep_marks: bool, where: str) -> Draft:

@@ -4,6 +4,7 @@
 `take` fills one of them.
 """
 
+import array
 import collections
 import os
 from collections.abc import Callable
@@ -19,12 +20,15 @@ from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 
 ORDER = ('test', 'validation', 'rl', 'sft', 'reward')  # in which pools are filled
+HIDDEN = {'test', 'validation', 'rl'}  # pools that no vocabulary is trained on
+AT_A_TIME = 1024  # problems whose tokens are counted together
 
 
 class Rules(NamedTuple):
   """What decides which problems a pool takes, and what was left out."""
 
   spec: DataSpec
+  vocab: Vocab | None  # that long examples are long in; None where they are not left out
   dropped: collections.Counter  # by pool: examples longer than a row
   found: list  # of contamination: {'pool', 'where', 'words', 'held_out'}
 
@@ -45,7 +49,8 @@ def read(
     kept = near_duplicates.kept(len(drafts), texts, spec.near_duplicates, folder)
     file.counts['near_duplicates'] = int((~kept).sum())
     drafts = Stored(file, drafts.numbers[kept])
-  out = {key: count for key, count in file.counts.items() if key != 'lines' and count}
+  used = {'lines', 'repeated'} if arguments.get('per_prompt', 1) > 1 else {'lines'}
+  out = {key: count for key, count in file.counts.items() if key not in used and count}
   if out:
     words = ', '.join(f'{count} {key.replace("_", " ")}' for key, count in out.items())
     say(f'{path}: left out {words} of {file.counts["lines"]} problems')
@@ -64,12 +69,18 @@ def check_paths(arguments: dict) -> None:
 
 
 def split(
-  path: str, drafts: Stored, test_path: str | None, tests: Stored | None, rules: Rules
+  path: str,
+  drafts: Stored,
+  test_path: str | None,
+  tests: Stored | None,
+  rules: Rules,
+  hidden_alone: bool = False,
 ) -> tuple[dict[str, Stored], HeldOut]:
   """(pools out of a file, or out of a file and its test file; what must not be learned).
 
-  The pool whose number is None has what is left. BadInput where there are too few, or where the two
-  files share problems and that is not allowed.
+  The pool whose number is None has what is left. hidden_alone: what comes after the pools of HIDDEN
+  is not filled. BadInput where there are too few, or where the two files share problems and that is
+  not allowed.
   """
   spec = rules.spec
   pools, left = {}, {pool: getattr(spec, pool) for pool in ORDER}
@@ -84,19 +95,29 @@ def split(
     drafts.file.counts['in_test_path'] = int(both.sum())
     pools['test'], _ = take(tests, left.pop('test'), 'test', rules, None)
     drafts = Stored(drafts.file, drafts.numbers[~both])
+  every, held = drafts, None
+  for pool in sorted(left, key=lambda pool: left[pool] is None):
+    if hidden_alone and pools.keys() >= HIDDEN:
+      break
+    if held is None and pool not in ('test', 'validation'):
+      held = held_out(pools, spec)
+    try:
+      pools[pool], drafts = take(drafts, left[pool], pool, rules, held)
+    except BadInput:
+      _check_enough(path, every, left, rules)
+      raise
+  return pools, held
+
+
+def _check_enough(path: str, drafts: Stored, left: dict, rules: Rules) -> None:
+  """BadInput where a file has fewer problems than its pools ask for together."""
   fixed = sum(count for count in left.values() if count is not None)
-  fitting = int(_fits(drafts, spec).sum())
+  fitting = int(_fits(drafts, rules).sum())
   if fixed > fitting:
     raise BadInput(
       f'{path}: {fitting} distinct problems{_left_out(len(drafts) - fitting)}, and the pools '
       f'{", ".join(left)} ask for {fixed}: ask for fewer'
     )
-  held = None
-  for pool in sorted(left, key=lambda pool: left[pool] is None):
-    if held is None and pool not in ('test', 'validation'):
-      held = held_out(pools, spec)
-    pools[pool], drafts = take(drafts, left[pool], pool, rules, held)
-  return pools, held
 
 
 def held_out(pools: dict, spec: DataSpec) -> HeldOut:
@@ -112,11 +133,11 @@ def _left_out(long: int, copies: int = 0) -> str:
   return f' (without {" and ".join(parts)})' if parts else ''
 
 
-def _fits(drafts: Stored, spec: DataSpec) -> np.ndarray:
+def _fits(drafts: Stored, rules: Rules) -> np.ndarray:
   """Which ones may be in a pool; with 'error' all may, and a long one is refused later."""
-  if spec.long_examples == 'error':
+  if rules.spec.long_examples == 'error':
     return np.ones(len(drafts), bool)
-  return drafts.file.tokens[drafts.numbers].sum(axis=1) <= spec.row_tokens
+  return stored.encode(drafts, rules.vocab).lengths.sum(axis=1) <= rules.spec.row_tokens
 
 
 def take(
@@ -133,19 +154,16 @@ def take(
   BadInput where too few are left.
   """
   spec, name = rules.spec, pool.split()[0]
-  fits, kept, long, copies, at = _fits(drafts, spec), [], 0, 0, 0
-  look = held is not None and bool(held.runs)
+  kept, long, copies, at = array.array('q'), 0, 0, 0
   while at < len(drafts) and len(kept) != count:
-    if not fits[at]:
+    if at % AT_A_TIME == 0:
+      fits = _fits(drafts[at : at + AT_A_TIME], rules)
+    if not fits[at % AT_A_TIME]:
       long += 1
     else:
-      draft = drafts[at] if look else None
-      words = contamination.shared(held, draft.problem) if look else None
-      if words is not None:
-        copies += 1
-        where = {'pool': name, 'where': draft.origin, 'words': words[0], 'held_out': words[1]}
-        rules.found.append(where)
-      if words is None or spec.contamination != 'drop':
+      copied = _copies(drafts, at, name, rules, held)
+      copies += copied
+      if not copied or spec.contamination != 'drop':
         kept.append(at)
     at += 1
   if count is not None and len(kept) < count:
@@ -162,10 +180,41 @@ def take(
   return Stored(drafts.file, numbers), drafts[at:]
 
 
-def measure(files: dict[str, Stored], vocab: Vocab) -> None:
-  """Counts the tokens of all problems of files, in a vocabulary."""
-  for drafts in files.values():
-    stored.measure(drafts.file, vocab)
+def _copies(drafts: Stored, at: int, pool: str, rules: Rules, held: HeldOut | None) -> bool:
+  """Whether an example has words of a held-out prompt, which is noted."""
+  if held is None or not held.runs:
+    return False
+  draft = drafts[at]
+  words = contamination.shared(held, draft.problem)
+  if words is not None:
+    found = {'pool': pool, 'where': draft.origin, 'words': words[0], 'held_out': words[1]}
+    rules.found.append(found)
+  return words is not None
+
+
+def responses(drafts: Stored, most: int, pool: str, rules: Rules, held: HeldOut | None) -> Stored:
+  """The examples of an SFT pool: of each prompt the response that it has, then further distinct
+  ones in the order of the file, `most` in all. Those passed over are counted as in `take`."""
+  file, name, drop = drafts.file, pool.split()[0], rules.spec.contamination == 'drop'
+  order = np.argsort(drafts.keys)
+  lines = np.flatnonzero(np.isin(file.keys, drafts.keys))
+  place = order[np.searchsorted(drafts.keys, file.keys[lines], sorter=order)]
+  its = np.lexsort((lines, place))
+  every, place, kept, last = Stored(file, lines[its]), place[its].tolist(), array.array('q'), -1
+  for at, prompt in enumerate(place):
+    solution = every[at].problem.solution
+    if prompt != last:
+      last, texts = prompt, {solution}  # its own, which `take` took
+    elif len(texts) == most or solution in texts:
+      continue
+    elif not _fits(every[at : at + 1], rules)[0]:
+      rules.dropped[name] += 1
+      continue
+    elif _copies(every, at, name, rules, held) and drop:
+      continue
+    texts.add(solution)
+    kept.append(at)
+  return Stored(file, every.numbers[np.asarray(kept, np.int64)])
 
 
 def refuse(rules: Rules, held: HeldOut | None) -> None:

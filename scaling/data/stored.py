@@ -1,13 +1,14 @@
-"""The problems of a file, kept on disk: read once, then each where and when it is asked for.
+"""The problems of a file, kept on disk: read once, then each where and when it is asked for. Their
+tokens likewise: encoded once, in the order in which pools are filled.
 
-In memory there are 40 bytes a problem, whatever its text: where it is, a hash of its prompt, its
-place in the order that pools are filled in, and its tokens.
+In memory there are 45 bytes a problem, whatever its text: where it is, a hash of its prompt, its
+place in that order, and where its tokens are.
 """
 
 import array
 import collections
 import hashlib
-import json
+import marshal
 import os
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from scaling.data import problem_files
 from scaling.data.batches import Problem
 from scaling.data.problem_files import Draft
-from scaling.data.vocab import Vocab
+from scaling.data.vocab import Vocab, contents
 
 
 def number_from(*parts) -> int:
@@ -26,16 +27,71 @@ def number_from(*parts) -> int:
   return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'big') >> 2
 
 
+class Tokens:
+  """Examples as tokens, in a temporary file of `folder`; `begin` says of which vocabulary."""
+
+  def __init__(self, folder=None):
+    self.file, self.vocab = tempfile.TemporaryFile(dir=folder), None
+
+  def begin(self, vocab: Vocab) -> None:
+    """Forgets what there was."""
+    self.vocab, self.type = vocab, np.dtype(np.uint16 if vocab.size <= 2**16 else np.uint32)
+    self.file.seek(0)
+    self.file.truncate()
+    self.ends, self.prompts = array.array('q', [0]), array.array('i')  # in tokens
+    self.unwritten = array.array('b')  # 1 where the vocabulary lacks a character
+
+  def add(self, problem: Problem) -> int:
+    """Encodes an example: prompt, response, stop token. Its number."""
+    prompt = self.vocab.prompt(problem.prompt)
+    ids = [*prompt, *self.vocab.encode(problem.solution), self.vocab.stop]
+    self.file.write(array.array(self.type.char, ids))
+    self.ends.append(self.ends[-1] + len(ids))
+    self.prompts.append(len(prompt))
+    self.unwritten.append(
+      self.vocab.missing(contents(problem.prompt) + problem.solution) is not None
+    )
+    return len(self.prompts) - 1
+
+  def sequence(self, number: int) -> tuple[np.ndarray, int]:
+    """(prompt + response + stop token, tokens of the prompt) of an example."""
+    size, start, end = self.type.itemsize, self.ends[number], self.ends[number + 1]
+    self.file.flush()
+    read = os.pread(self.file.fileno(), (end - start) * size, start * size)
+    return np.frombuffer(read, self.type), self.prompts[number]
+
+
+class Encoded(NamedTuple):
+  """Some examples as tokens, in an order."""
+
+  tokens: Tokens
+  numbers: np.ndarray  # int64 [N], in it
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Tokens int64 [N, 2] of the prompts, and of the responses with their stop token."""
+    ends = np.frombuffer(self.tokens.ends, np.int64)
+    prompts = np.frombuffer(self.tokens.prompts, np.int32)[self.numbers].astype(np.int64)
+    whole = ends[self.numbers + 1] - ends[self.numbers]
+    return np.stack([prompts, whole - prompts], axis=1)
+
+  @property
+  def unwritten(self) -> np.ndarray:
+    """Where the vocabulary lacks a character: bool [N]."""
+    return np.frombuffer(self.tokens.unwritten, bool)[self.numbers]
+
+
 class File(NamedTuple):
   """What was read of a file: N problems, some of them perhaps more than once."""
 
   name: str  # of the task
   path: str
-  drafts: BinaryIO  # a line of JSON each
+  drafts: BinaryIO  # a list of `marshal` each: no other program reads it
   offsets: np.ndarray  # int64 [N + 1], into it
   keys: np.ndarray  # uint64 [N], of the prompts: equal where they are
   orders: np.ndarray  # int64 [N]
-  tokens: np.ndarray  # int32 [N, 2], of prompt and response; -1 before `measure`
+  tokens: Tokens
+  encoded: np.ndarray  # int64 [N], numbers in `tokens`; -1: not yet
   counts: dict  # lines, bad_lines, repeated
 
 
@@ -69,17 +125,16 @@ def read(name: str, path: str, arguments: dict, style: str, seed: int, folder=No
   for draft in problem_files.read(name, path, arguments, style, counts):
     problem, line = draft.problem, draft.origin.rpartition(':')[2]
     values = [line, problem.prompt, problem.solution, problem.answer, problem.entry]
-    at += kept.write(json.dumps(values).encode() + b'\n')
+    at += kept.write(marshal.dumps(values))
     offsets.append(at)
     keys.append(problem_files.number(problem.id))
     orders.append(number_from(seed, draft.key))
   kept.flush()
   keys = np.array(keys, np.uint64)
   counts['repeated'] = len(keys) - len(np.unique(keys))
-  tokens = np.full((len(keys), 2), -1, np.int32)
-  return File(
-    name, path, kept, np.array(offsets), keys, np.array(orders, np.int64), tokens, dict(counts)
-  )
+  offsets, orders = np.array(offsets), np.array(orders, np.int64)
+  encoded = np.full(len(keys), -1, np.int64)
+  return File(name, path, kept, offsets, keys, orders, Tokens(folder), encoded, dict(counts))
 
 
 def distinct(file: File) -> Stored:
@@ -90,11 +145,20 @@ def distinct(file: File) -> Stored:
   return Stored(file, first[np.argsort(file.orders[first], kind='stable')])
 
 
-def measure(file: File, vocab: Vocab) -> None:
-  """Fills in `tokens`: lengths of the prompt and of the response, its stop token included."""
-  for number in range(len(file.keys)):
-    problem = _draft(file, number).problem
-    file.tokens[number] = example_tokens(problem, vocab)
+def encode(drafts: Sequence[Draft], vocab: Vocab, folder=None) -> Encoded:
+  """Problems as tokens. Those of a file that are encoded already are not encoded again."""
+  if not isinstance(drafts, Stored):
+    tokens = Tokens(folder)
+    tokens.begin(vocab)
+    return Encoded(tokens, np.array([tokens.add(draft.problem) for draft in drafts], np.int64))
+  file = drafts.file
+  if file.tokens.vocab != vocab:
+    file.tokens.begin(vocab)
+    file.encoded[:] = -1
+  for number in drafts.numbers[file.encoded[drafts.numbers] < 0].tolist():
+    if file.encoded[number] < 0:  # some come twice
+      file.encoded[number] = file.tokens.add(_draft(file, number).problem)
+  return Encoded(file.tokens, file.encoded[drafts.numbers])
 
 
 def example_tokens(problem: Problem, vocab: Vocab) -> tuple[int, int]:
@@ -104,6 +168,6 @@ def example_tokens(problem: Problem, vocab: Vocab) -> tuple[int, int]:
 
 def _draft(file: File, number: int) -> Draft:
   start, end = int(file.offsets[number]), int(file.offsets[number + 1])
-  line, prompt, *rest = json.loads(os.pread(file.drafts.fileno(), end - start, start))
-  problem = Problem(problem_files.identity(file.name, prompt), file.name, prompt, *rest)
-  return Draft(problem, prompt, f'{file.path}:{line}')
+  line, prompt, *rest = marshal.loads(os.pread(file.drafts.fileno(), end - start, start))
+  id = problem_files.named(file.name, int(file.keys[number]))
+  return Draft(Problem(id, file.name, prompt, *rest), prompt, f'{file.path}:{line}')

@@ -1,12 +1,14 @@
-"""From pools of problems to arrays on disk: tokenised and packed by seqio, written once.
+"""From pools of problems to arrays on disk: tokenised once, mixed by seqio, packed, written once.
 
-The only importer of seqio, and only while it prepares: it brings TensorFlow along (some seconds).
-What it leaves on disk is read by `scaling.data.batches`, which needs neither.
+The only importer of seqio, and only where there is a mixture to prepare: it brings TensorFlow along
+(some seconds). What is left on disk is read by `scaling.data.batches`, which needs neither.
 """
 
+import bisect
 import collections
 import contextlib
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -20,89 +22,90 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling.data import attempts, packing
+from scaling.data import attempts, packing, stored
 from scaling.data import vocab as vocabs
 from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
-from scaling.data.pools import Drawn, draw, drawn, fingerprints, read_files, versions
+from scaling.data.pools import Drawn, draw, drawn, fingerprints, numbers, read_files, versions
 from scaling.data.problem_files import Draft
 from scaling.data.sources import TFDS, fingerprint
-from scaling.data.stored import Stored, example_tokens
+from scaling.data.splits import HIDDEN
+from scaling.data.stored import Encoded, Stored
 from scaling.data.vocab import VOCABS, Vocab, holders
 from scaling.errors import BadInput
 
 AT_A_TIME = 1024  # problems that are read, or written, together
-TO_TRAIN_ON = 2**23  # characters that a BPE is trained on, at most
+TO_TRAIN_ON = 2**22  # characters that a BPE is trained on, at most
 
 
 def _shown(draft: Draft, spec: DataSpec) -> Draft:
   """The draft as SFT shows it: some with an earlier attempt in the prompt, some backwards."""
-  if not (spec.attempts or spec.reversed):
+  if not (spec.attempts or spec.reversed or spec.corrected):
     return draft
   problem = attempts.reversed_(draft.problem, spec.style, spec.seed, spec.reversed)
   if problem == draft.problem:
     problem = attempts.shown(problem, spec.style, spec.seed, spec.attempts)
+  if problem == draft.problem:
+    problem = attempts.corrected(problem, spec.style, spec.seed, spec.corrected)
   return draft._replace(problem=problem)
 
 
 def _show_attempts(
-  spec: DataSpec, vocab: Vocab, drafts: list[Draft], progress
-) -> tuple[list[Draft], int]:
+  spec: DataSpec, drafts: Sequence[Draft], plain: Encoded, progress
+) -> tuple[Encoded, int]:
   """(the SFT pool as it is packed, how many of them have an attempt in the prompt or are reversed).
 
   Where long examples are left out, one that an attempt makes longer than a row stays without it.
   Otherwise it raises BadInput, as it does for a mark that the vocabulary cannot write.
   """
-  found, count, long = [], 0, 0
-  for draft in drafts:
+  numbers, count, long = plain.numbers.copy(), 0, 0
+  for i, draft in enumerate(drafts):
     example = _shown(draft, spec)
-    if example is draft or example.problem == draft.problem:
-      found.append(draft)
+    if example.problem == draft.problem:
       continue
-    lengths = example_tokens(example.problem, vocab)
-    if sum(lengths) > spec.row_tokens:
+    number = plain.tokens.add(example.problem)
+    one = plain._replace(numbers=np.array([number]))
+    lengths = one.lengths[0]
+    if lengths.sum() > spec.row_tokens:
       if spec.long_examples == 'error':
         raise BadInput(
           f'{draft.origin}: with an earlier attempt (data.attempts = {spec.attempts}) its prompt '
-          f'of {lengths[0]} tokens + response of {lengths[1]} = {sum(lengths)}, and '
+          f'of {lengths[0]} tokens + response of {lengths[1]} = {lengths.sum()}, and '
           f'data.row_tokens is {spec.row_tokens}: raise it, set data.attempts = 0, or '
           "data.long_examples = 'drop'"
         )
       long += 1
-      found.append(draft)
       continue
-    _check_texts([example], vocab, spec)
+    _check_texts([example], one, spec)
     count += 1
-    found.append(example)
+    numbers[i] = number
   if long and progress:
     progress(f'{long} examples stay without an attempt, which would not fit in data.row_tokens')
-  return found, count
+  return plain._replace(numbers=numbers), count
 
 
-def _check_texts(drafts: Sequence[Draft], vocab: Vocab, spec: DataSpec) -> np.ndarray:
-  """Lengths [N, 2] of the prompts and the responses with their stop token.
+def _check_texts(drafts: Sequence[Draft], encoded: Encoded, spec: DataSpec) -> np.ndarray:
+  """The longest prompt and the longest response with its stop token, in tokens, [2].
 
   Raises BadInput for a character that the vocabulary lacks, or more tokens than a row has.
   """
-  known = isinstance(drafts, Stored) and spec.long_examples == 'drop'  # `draw` counted them
-  lengths = drafts.file.tokens[drafts.numbers] if known else np.zeros((len(drafts), 2), np.int32)
-  for i, draft in enumerate(drafts):
-    problem = draft.problem
-    character = vocab.missing(problem.prompt + problem.solution)
-    if character is not None:
-      raise BadInput(
-        f'{draft.origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
-        f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
-      )
-    if not known:
-      lengths[i] = example_tokens(problem, vocab)
-    if lengths[i].sum() > spec.row_tokens:
-      prompt, response = lengths[i]
-      raise BadInput(
-        f'{draft.origin}: prompt of {prompt} tokens + response of {response} = {prompt + response},'
-        f' and data.row_tokens is {spec.row_tokens}: raise it, make the problems smaller, or set '
-        "data.long_examples = 'drop'"
-      )
-  return lengths
+  lengths, unwritten = encoded.lengths, encoded.unwritten
+  wrong = unwritten | (lengths.sum(axis=1) > spec.row_tokens)
+  if not wrong.any():
+    return lengths.max(axis=0)
+  at, vocab = int(wrong.argmax()), encoded.tokens.vocab
+  problem, origin = drafts[at].problem, drafts[at].origin
+  if unwritten[at]:
+    character = vocab.missing(vocabs.contents(problem.prompt) + problem.solution)
+    raise BadInput(
+      f'{origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
+      f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
+    )
+  prompt, response = lengths[at]
+  raise BadInput(
+    f'{origin}: prompt of {prompt} tokens + response of {response} = {prompt + response},'
+    f' and data.row_tokens is {spec.row_tokens}: raise it, make the problems smaller, or set '
+    "data.long_examples = 'drop'"
+  )
 
 
 @contextlib.contextmanager
@@ -137,99 +140,50 @@ def _muted() -> Iterator:
     os.close(nowhere)
 
 
-def _seqio_vocabularies(seqio, vocab: Vocab, folder: pathlib.Path) -> tuple:
-  """Our vocabulary as seqio's, once for prompts and once for responses.
+def _mixed(sizes: Sequence[int], seed: int) -> Iterator[int]:
+  """The numbers of all examples of a mixture, those of a part after those of the part before it: in
+  the order in which seqio mixes parts of these sizes, at rates in proportion to them."""
+  with _quiet_seqio() as seqio:
+    import tensorflow as tf
 
-  A SentencePiece model in `folder` is seqio's own SentencePieceVocabulary; any other vocabulary is
-  called from TensorFlow's graph, many texts at a time.
-  """
-  import tensorflow as tf
-
-  pieces = folder / 'tokenizer' / 'tokenizer.model'
-  if pieces.is_file():
-    return (seqio.SentencePieceVocabulary(str(pieces)),) * 2
-
-  class Ours(seqio.Vocabulary):
-    eos_id, unk_id, _base_vocab_size = vocab.stop, None, vocab.size
-
-    def __init__(self, of_text):
-      super().__init__()
-      self.of_text = of_text
-
-    def _encode(self, s):
-      return self.of_text(s)
-
-    def _decode(self, ids):
-      return vocab.decode(ids)
-
-    def _encode_tf(self, s):
-      def ids(texts):
-        found = [np.array(self.of_text(text.decode()), np.int32) for text in texts]
-        return np.concatenate(found), np.array([len(one) for one in found], np.int64)
-
-      flat, lengths = tf.numpy_function(ids, [s], [tf.int32, tf.int64])
-      flat, lengths = tf.ensure_shape(flat, [None]), tf.ensure_shape(lengths, [None])
-      return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
-
-    def _decode_tf(self, ids):
-      return tf.numpy_function(lambda ids: vocab.decode(ids.tolist()), [ids], tf.string)
-
-  return Ours(vocab.prompt), Ours(vocab.encode)
-
-
-def _seqio_task(seqio, name: str, drafts: Sequence[Draft], vocabularies):
-  """A registered seqio Task over problems already drawn: tokenised, targets with a stop token."""
-  import tensorflow as tf
-
-  of_prompts, of_responses = vocabularies
-
-  def texts():
-    for start in range(0, len(drafts), AT_A_TIME):
-      some = [draft.problem for draft in drafts[start : start + AT_A_TIME]]
-      yield {
-        'inputs': [problem.prompt.encode('utf-8', 'replace') for problem in some],
-        'targets': [problem.solution.encode('utf-8', 'replace') for problem in some],
-      }
-
-  def source(split, shuffle_files, seed=None):
-    del split, shuffle_files, seed
-    text = tf.TensorSpec([None], tf.string)
-    signature = {'inputs': text, 'targets': text}
-    return tf.data.Dataset.from_generator(texts, output_signature=signature)
-
-  if name in seqio.TaskRegistry.names():
-    seqio.TaskRegistry.remove(name)
-  return seqio.TaskRegistry.add(
-    name,
-    source=seqio.FunctionDataSource(source, splits=['train']),
-    preprocessors=[
-      functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-      seqio.preprocessors.append_eos,
-      lambda batches: batches.unbatch(),
-    ],
-    output_features={
-      'inputs': seqio.Feature(of_prompts, add_eos=False),
-      'targets': seqio.Feature(of_responses, add_eos=True),
-    },
-  )
-
-
-def _examples(provider, seed: int) -> Iterator[tuple[np.ndarray, int]]:
-  """(prompt + response + stop token, tokens of the prompt) of each example of a Task or Mixture."""
-  import tensorflow as tf
-
-  options = tf.data.Options()  # what is waited for is Python: more threads cost time
-  options.autotune.enabled, options.threading.private_threadpool_size = False, 1
-  dataset = provider.get_dataset(
-    sequence_length=None, split='train', shuffle=False, seed=seed, num_epochs=1
-  )
-  for some in dataset.ragged_batch(AT_A_TIME).with_options(options):  # in Python once for many
-    (prompts, starts), (responses, ends) = (
-      (part.values.numpy(), part.row_splits.numpy()) for part in (some['inputs'], some['targets'])
+    feature = {'number': seqio.Feature(seqio.PassThroughVocabulary(0), False, True, tf.int64, 0)}
+    rated = []
+    for i, (start, size) in enumerate(zip(np.cumsum([0, *sizes]), sizes)):
+      numbers = np.arange(start, start + size)
+      source = functools.partial(_numbers, numbers)
+      name = f'postscale.part.{i}'
+      if name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(name)
+      source = seqio.FunctionDataSource(source, splits=['train'])
+      rated.append((seqio.TaskRegistry.add(name, source, feature), float(size)))
+    # the default would stop at the first task that runs dry: every example is to come once
+    to_the_end = tf.data.Dataset.sample_from_datasets
+    mixture = seqio.Mixture('postscale.mixture', rated, sample_fn=to_the_end)
+    options = tf.data.Options()  # what is waited for is Python: more threads cost time
+    options.autotune.enabled, options.threading.private_threadpool_size = False, 1
+    dataset = mixture.get_dataset(
+      sequence_length=None, split='train', shuffle=False, seed=seed, num_epochs=1
     )
-    for i in range(len(starts) - 1):
-      prompt, response = prompts[starts[i] : starts[i + 1]], responses[ends[i] : ends[i + 1]]
-      yield np.concatenate([prompt, response]), len(prompt)
+    for some in dataset.batch(AT_A_TIME).with_options(options):  # in Python once for many
+      yield from some['number'].numpy().tolist()
+
+
+def _numbers(numbers: np.ndarray, split, shuffle_files, seed=None):
+  """The source of a seqio Task: the numbers of its examples."""
+  import tensorflow as tf
+
+  del split, shuffle_files, seed
+  return tf.data.Dataset.from_tensor_slices({'number': numbers})
+
+
+def _examples(parts: Sequence[Encoded], seed: int) -> Iterator[tuple[np.ndarray, int]]:
+  """(prompt + response + stop token, tokens of the prompt) of each example of a pool's parts."""
+  sizes = [len(part.numbers) for part in parts]
+  ends = list(itertools.accumulate(sizes))
+  for number in _mixed(sizes, seed) if len(parts) > 1 else range(*sizes):
+    at = bisect.bisect_right(ends, number)
+    part = parts[at]
+    yield part.tokens.sequence(part.numbers[number - ends[at]])
 
 
 # -- the folder
@@ -259,17 +213,26 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
         f'left out {dropped.total()} examples longer than data.row_tokens = {spec.row_tokens} '
         f'({by_pool})'
       )
-    lengths = {name: _check_texts(drafts, vocab, spec) for name, drafts in pools.items() if drafts}
-    of_problems = [lengths[name] for name in lengths if name.split()[0] in POOLS]
-    longest = np.max([part.max(axis=0) for part in of_problems] or [(0, 0)], axis=0)
+    encoded, longest, learned = {}, np.zeros(2, int), pools | out.responses
+    for name, drafts in learned.items():
+      if drafts:
+        encoded[name] = stored.encode(drafts, vocab, temporary)
+        most = _check_texts(drafts, encoded[name], spec)
+        longest = np.maximum(longest, most) if name.split()[0] in POOLS else longest
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)
-    packed = pools
-    if spec.attempts or spec.reversed:
-      examples, counts['sft']['attempts'] = _show_attempts(spec, vocab, pools['sft'], progress)
-      packed = pools | {'sft': examples}
-    _write_rows(spec, vocab, packed, temporary, counts, progress)
+    if out.responses:
+      counts['sft']['responses'] = sum(
+        len(drafts) for name, drafts in learned.items() if name.split()[0] == 'sft'
+      )
+    if spec.attempts or spec.reversed or spec.corrected:
+      counts['sft']['attempts'] = 0
+      if pools['sft']:
+        encoded['sft'], counts['sft']['attempts'] = _show_attempts(
+          spec, learned['sft'], encoded['sft'], progress
+        )
+    _write_rows(spec, vocab, encoded, temporary, counts, progress)
     _write_problems(pools, temporary / 'problems.parquet')
     index = {
       'spec': spec._asdict(),
@@ -338,43 +301,62 @@ def _draw_and_train(spec: DataSpec, tokenizer: pathlib.Path, files: dict, progre
 
   out = drawn()
   pools = draw(spec._replace(long_examples='error'), progress, out, None, files)
-  taught = _to_train_on(pools, spec)
+  taught, drop = _to_train_on(pools, spec), spec.long_examples == 'drop'
   while True:
     if progress:
-      progress(f'training {spec.vocab} on {len(taught)} examples')
+      count = sum(len(part) for part in taught.values())
+      progress(f'training {spec.vocab} on {count} examples')
     shutil.rmtree(tokenizer, ignore_errors=True)
-    texts = (text for draft in taught for text in (draft.problem.prompt, draft.problem.solution))
+    texts = itertools.chain.from_iterable(_texts(taught, spec))
     subwords.train(texts, vocabs.bpe_size(spec.vocab), tokenizer)
     vocab = vocabs.named(spec.vocab, folder=tokenizer)
-    if spec.long_examples == 'drop':
-      out = drawn()
-      pools = draw(spec, progress, out, vocab, files)
-    held = {draft.key for pool in ('rl', 'validation', 'test') for draft in pools[pool]}
-    rest = [draft for draft in taught if draft.key not in held]
-    if len(rest) == len(taught):
-      return pools, vocab, out
+    hidden = draw(spec, None, None, vocab, files, hidden_alone=True) if drop else pools
+    held = np.concatenate([numbers(hidden[pool]) for pool in HIDDEN])
+    rest = {name: _without(part, held) for name, part in taught.items()}
+    if sum(map(len, rest.values())) == sum(map(len, taught.values())):
+      break
     taught = rest
+  if drop:
+    out = drawn()
+    pools = draw(spec, progress, out, vocab, files)
+  return pools, vocab, out
 
 
-def _to_train_on(pools: dict[str, Sequence[Draft]], spec: DataSpec) -> list[Draft]:
+def _to_train_on(pools: dict[str, Sequence[Draft]], spec: DataSpec) -> dict[str, Sequence[Draft]]:
   """The examples of the SFT and pretraining pools, of each the first, up to TO_TRAIN_ON characters
   in all."""
   parts = {name: part for name, part in pools.items() if name.split()[0] in ('pretrain', 'sft')}
-  total, taught = sum(map(len, parts.values())), []
+  total, taught = sum(map(len, parts.values())), {}
   for name, part in parts.items():
-    left = TO_TRAIN_ON * len(part) / max(total, 1)
-    for draft in part:
-      draft = _shown(draft, spec) if name == 'sft' else draft
-      left -= len(draft.problem.prompt) + len(draft.problem.solution)
+    left, count = TO_TRAIN_ON * len(part) / max(total, 1), 0
+    for prompt, solution in _texts({name: part}, spec):
+      left -= len(prompt) + len(solution)
       if left < 0:
         break
-      taught.append(draft)
+      count += 1
+    taught[name] = part[:count]
   return taught
+
+
+def _texts(parts: dict[str, Sequence[Draft]], spec: DataSpec) -> Iterator[tuple[str, str]]:
+  """(prompt, solution) of each example, as it is learned."""
+  for name, part in parts.items():
+    for draft in part:
+      problem = (_shown(draft, spec) if name == 'sft' else draft).problem
+      yield problem.prompt, problem.solution
+
+
+def _without(drafts: Sequence[Draft], held: np.ndarray) -> Sequence[Draft]:
+  """Those whose numbers are not among `held`."""
+  keep = ~np.isin(numbers(drafts), held)
+  if isinstance(drafts, Stored):
+    return Stored(drafts.file, drafts.numbers[keep])
+  return list(itertools.compress(drafts, keep))
 
 
 def _check_prepared(spec: DataSpec, data: Data) -> None:
   """Raises BadInput where a folder holds other data than these; the files may be gone by now."""
-  if data.spec != json.loads(json.dumps(spec._asdict())):
+  if DataSpec._field_defaults | data.spec != json.loads(json.dumps(spec._asdict())):
     raise BadInput(f'{data.folder}: holds data of another specification: use another workdir')
   for path, known in data.sources.items():
     try:
@@ -386,40 +368,22 @@ def _check_prepared(spec: DataSpec, data: Data) -> None:
 
 
 def _write_rows(
-  spec: DataSpec, vocab: Vocab, pools, folder: pathlib.Path, counts: dict, progress
+  spec: DataSpec,
+  vocab: Vocab,
+  encoded: dict[str, Encoded],
+  folder: pathlib.Path,
+  counts: dict,
+  progress,
 ) -> None:
   """Packs the pools that are read as rows, and completes their counts."""
-  if not any(drafts for name, drafts in pools.items() if name.split()[0] in PACKED):
-    return  # problems alone, as for a hosted model: no need of TensorFlow
-  with _quiet_seqio() as seqio:
-    import tensorflow as tf
-
-    vocabularies = _seqio_vocabularies(seqio, vocab, folder)
-    for pool in PACKED:
-      parts = {name: drafts for name, drafts in pools.items() if name.split()[0] == pool and drafts}
-      if not parts:
-        continue
+  for pool in PACKED:
+    parts = [part for name, part in encoded.items() if name.split()[0] == pool]
+    if parts:
       if progress:
         progress(f'packing {pool}')
-      each = [
-        _seqio_task(seqio, f'postscale.{name.replace(" ", ".")}', drafts, vocabularies)
-        for name, drafts in parts.items()
-      ]
-      rated = [(task, float(len(drafts))) for task, drafts in zip(each, parts.values())]
-      # the default would stop at the first task that runs dry: every example is to come once
-      to_the_end = tf.data.Dataset.sample_from_datasets
-      provider = (
-        seqio.Mixture('postscale.mixture', rated, sample_fn=to_the_end)
-        if len(each) > 1
-        else each[0]
-      )
       every_token = pool == 'pretrain' or (pool == 'sft' and spec.loss_on == 'all')
       counts[pool] |= packing.write(
-        folder / pool,
-        _examples(provider, spec.seed),
-        spec.row_tokens,
-        every_token,
-        vocab.size,
+        folder / pool, _examples(parts, spec.seed), spec.row_tokens, every_token, vocab.size
       )
 
 
@@ -430,7 +394,8 @@ def _write_problems(pools: dict[str, Sequence[Draft]], path: pathlib.Path) -> No
       for drafts in (part for name, part in pools.items() if name.split()[0] == pool):
         for start in range(0, len(drafts), AT_A_TIME):
           rows = [
-            {'pool': pool, **draft.problem._asdict(), 'entry': json.dumps(draft.problem.entry)}
+            (pool, *draft.problem[:-1], json.dumps(draft.problem.entry))
             for draft in drafts[start : start + AT_A_TIME]
           ]
-          file.write_table(pa.Table.from_pylist(rows, schema))
+          columns = [pa.array(column, pa.string()) for column in zip(*rows)]
+          file.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -28,7 +28,8 @@ class Vocab(NamedTuple):
   size: int  # the greatest id + 1
   stop: int  # the id that ends a response
   encode: Callable[[str], list[int]]  # a response's text: no stop token, and no other special one
-  prompt: Callable[[str], list[int]]  # a prompt's text: in a chat template, or after a bos token
+  # a prompt's text: in a chat template, or after a bos token, or as it is
+  prompt: Callable[[str], list[int]]
   decode: Callable[[Iterable[int]], str]  # the text up to the first stop token
   missing: Callable[[str], str | None]  # the first character that it cannot write, or None
   spelled: Callable[[], list[bytes]]  # what each id adds to a text, in UTF-8; b'' for nothing
@@ -50,7 +51,8 @@ def _characters(name: str, characters: str) -> Vocab:
   def spelled():
     return [b'', b'', '\ufffd'.encode(), *(character.encode() for character in characters)]
 
-  return Vocab(name, SPECIAL + len(characters), STOP, encode, encode, decode, missing, spelled)
+  size, prompt = SPECIAL + len(characters), _conversing(encode)
+  return Vocab(name, size, STOP, encode, prompt, decode, missing, spelled)
 
 
 def _bytes(name: str) -> Vocab:
@@ -66,7 +68,22 @@ def _bytes(name: str) -> Vocab:
   def spelled():
     return [b'', b'', '\ufffd'.encode(), *(bytes([byte]) for byte in range(BYTES))]
 
-  return Vocab(name, SPECIAL + BYTES, STOP, encode, encode, decode, lambda text: None, spelled)
+  size, prompt = SPECIAL + BYTES, _conversing(encode)
+  return Vocab(name, size, STOP, encode, prompt, decode, lambda text: None, spelled)
+
+
+def _conversing(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+  """`Vocab.prompt` without a template: of a chat that `written` gives one message after another,
+  the stop token behind each of the assistant's."""
+
+  def prompt(text):
+    found = turns(text)
+    if found is None:
+      return encode(text)
+    stop = {'assistant': [STOP]}
+    return [i for one in found for i in encode(one['content']) + stop.get(one['role'], [])]
+
+  return prompt
 
 
 def _kept(ids: Iterable[int]):
@@ -107,6 +124,12 @@ def turns(prompt: str) -> list[dict] | None:
     return None
   whole = all(isinstance(one, dict) and set(one) == {'role', 'content'} for one in found)
   return found if whole else None
+
+
+def contents(prompt: str) -> str:
+  """The text of a prompt; of a chat of several messages, of all of them."""
+  found = turns(prompt)
+  return prompt if found is None else ''.join(one['content'] for one in found)
 
 
 def holders(character: str) -> list[str]:

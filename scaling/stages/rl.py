@@ -7,6 +7,9 @@ optimiser steps each. What is learned is an entry of losses.ALGORITHMS with its 
 ahead. A run is a chain of such stages, cut where it is measured; each goes on from all that the one
 before left: policy, critic, rollouts in flight, pass rates, the KL's weight.
 
+With `turns` a response is an episode (`scaling.environments`): the policy's turns and, between
+them, what the environment says, which is read and not learned.
+
 Axes: P prompts, G responses of each, R response width, N prompts of the pool.
 """
 
@@ -24,16 +27,16 @@ from scaling import (
   losses,
   processes,
   rollouts,
-  sample_step,
   sharding,
-  stops,
   train_step,
 )
 from scaling.data import batches
+from scaling.environments import environment
+from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import BadInput
 from scaling.rewards import feedback, teacher
 from scaling.rollouts import Rollouts
-from scaling.stages import audit, teachers
+from scaling.stages import answers, audit, teachers
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 
@@ -54,15 +57,14 @@ class Tools(NamedTuple):
   vocab: object
   style: str
   problems: list
-  shape: sample_step.SampleShape
+  prompt_tokens: int  # columns of a padded prompt
   shared: bool  # prompts go once through the learner: rollouts.layout
-  sample: Callable
+  answer: Callable  # of stages.answers
   score: Callable
   train: Callable
   critic_score: Callable | None
   critic_train: Callable | None
   reference: dict | None  # parameters
-  reward: Callable
   audited: dict  # the ledger of the audit of what rewards, made before the first update
   teacher: teacher.Teacher | None
   room: int  # tokens of what a teacher that is the policy itself reads before a response
@@ -117,9 +119,8 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
   how = stages.mechanics(setting.how, recipe, mesh)
   cfg, opt = stages.model(recipe), stages.optimizer(recipe)
   folder, data = stages.load_data(setting.workdir, recipe)
-  P, G = recipe['prompts'], recipe['group']
   check(recipe, how, mesh)
-  shape = sample_step.SampleShape(P, G, G, sampling.prompt_width(data), recipe['response_tokens'])
+  check_room(recipe, data)
   loss, options, _ = loss_of(recipe)
   train = train_step.make_train_step(cfg, loss, options, opt, mesh, how)
   critic_cfg = critic_score = critic_train = reference = None
@@ -140,19 +141,26 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
     vocab=data.vocab,
     style=data.spec['style'],
     problems=batches.problems(folder, 'rl')[: recipe['environments'] or None],
-    shape=shape,
+    prompt_tokens=sampling.prompt_width(data),
     shared=shares(how, mesh),
-    sample=sample_step.make_sampler(cfg, shape, mesh, how),
+    answer=answers.make(recipe, data, cfg, mesh, how, reward),
     score=train_step.make_score(cfg, mesh, how),
     train=train,
     critic_score=critic_score,
     critic_train=critic_train,
     reference=reference,
-    reward=reward,
     audited=audited,
     teacher=_teacher(setting, recipe, cfg, how),
     room=recipe['data']['row_tokens'] - recipe['response_tokens'],
   )
+
+
+def check_room(recipe: dict, data: batches.Data) -> None:
+  """BadInput where the episodes of a recipe may be longer than a row of its data."""
+  if 'turns' in recipe:
+    how = recipe['turns'], recipe['response_tokens'], data.spec['row_tokens']
+    made = ENVIRONMENTS[recipe['environment']](data.spec['style'])
+    environment.check_room(made, data.vocab, data.max_prompt_tokens, *how)
 
 
 def _has_kl(recipe: dict) -> bool:
@@ -201,33 +209,22 @@ def draw(tools: Tools, params: dict, update: int, side: Side, key) -> tuple[Roll
   With zero_variance 'resample' prompts are drawn until P of them have responses of different
   rewards, RESAMPLED times at most; then some of those without stay in.
   """
-  recipe, shape, vocab = tools.recipe, tools.shape, tools.vocab
-  P, ledger, kept, tally = shape.prompts, compute.empty(), [], np.zeros(5)
+  recipe, ledger, kept, tally = tools.recipe, compute.empty(), [], np.zeros(5)
+  P = recipe['prompts']
   resample = recipe['zero_variance'] == 'resample'
   for _ in range(RESAMPLED if resample else 1):
     chosen = rollouts.choose(
       recipe['seed'], side.cursor, P, side.rates, recipe['curriculum'], recipe['drop_passed']
     )
     problems = [tools.problems[i] for i in chosen]
-    prompts, lengths, hashes = batches.encode_prompts(problems, vocab, shape.prompt_tokens)
-    asked = sharding.spread(sharding.rows(tools.mesh), (prompts, lengths, hashes))
-    ends = stops.table(vocab, [vocab.stop]), sample_step.no_limits(shape)
-    temperature = recipe['temperature']
-    drawn = tools.sample(params, *asked, key, side.cursor, 0, temperature, *ends)
-    drawn = processes.gather(drawn)
-    texts = rollouts.texts(vocab, drawn)
-    sequences = [
-      [np.concatenate([prompts[p, : lengths[p]], drawn.tokens[p, g, : drawn.lengths[p, g]]])
-       for g in range(shape.samples)] for p in range(P)
-    ]  # fmt: skip
-    got = tools.reward(side.cursor, problems, texts, sequences, lengths, drawn.stopped)
-    ledger = compute.add(ledger, sampling.cost(tools.cfg, shape, lengths, drawn), got.ledger)
+    found = tools.answer(params, side.cursor, problems, key)
+    ledger, got = compute.add(ledger, found.ledger), found.reward
     rates = rollouts.passed(side.rates, chosen, got.rewards)
     side = side._replace(cursor=side.cursor + 1, rates=rates)
     varied = got.rewards.std(axis=1) > 0
     tally += P, (~varied).sum(), got.no_verdict, got.rewards.mean(), got.gold.mean()
-    arrays = chosen, drawn.tokens, drawn.lengths, drawn.stopped, drawn.sampler_logprobs
-    kept.append((varied, [np.asarray(x) for x in (*arrays, got.rewards, got.gold)]))
+    arrays = chosen, *found[: answers.Answers._fields.index('reward')], got.rewards, got.gold
+    kept.append((varied, [np.asarray(x) for x in arrays]))
     if not resample or sum(v.sum() for v, _ in kept) >= P:
       break
   tally[3:] /= len(kept)
@@ -254,9 +251,10 @@ def _teach(tools: Tools, params: dict, taken: Rollouts, prompts, lengths) -> tup
 
 def advantages_of(tools: Tools, taken: Rollouts, old_logp, reference_logp, kl_coef, values):
   """(advantages [P, G, R], returns [P, G, R] or None) of the rewards, all penalties put in."""
-  recipe, mask = tools.recipe, rollouts.mask_of(taken)
-  R = mask.shape[2]
-  rewards = taken.rewards + losses.overlong_penalty(taken.lengths, R, recipe['overlong_cache'])
+  recipe, mask = tools.recipe, taken.own
+  R, (_, longest) = mask.shape[2], rollouts.turns_of(taken.own)
+  most, cache = recipe['response_tokens'], recipe['overlong_cache']
+  rewards = taken.rewards + losses.overlong_penalty(longest, most, cache)
   penalty = np.zeros(mask.shape)
   if recipe['kl_in'] == 'reward' and _has_kl(recipe):
     kl = np.asarray(losses.kl_estimate(recipe['kl'], old_logp, reference_logp), np.float64)
@@ -278,9 +276,9 @@ def advantages_of(tools: Tools, taken: Rollouts, old_logp, reference_logp, kl_co
 def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
   """(state, Side, row of the training curve, ledger) of one update on these rollouts."""
   recipe, how, mesh = tools.recipe, tools.how, tools.mesh
-  (P, G, R), mask = taken.tokens.shape, rollouts.mask_of(taken)
+  (P, G, R), mask = taken.tokens.shape, taken.own
   problems = [tools.problems[i] for i in taken.chosen]
-  prompts, lengths, _ = batches.encode_prompts(problems, tools.vocab, tools.shape.prompt_tokens)
+  prompts, lengths, _ = batches.encode_prompts(problems, tools.vocab, tools.prompt_tokens)
   laid = rollouts.layout(prompts, lengths, taken, tools.shared)
   where, temperature = sharding.batch(mesh), recipe['temperature']
   read = sharding.spread(where, laid.batch)
@@ -350,7 +348,8 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
     'zero_variance': float(flat / drawn),
     'prompts_drawn': float(drawn),
     'no_verdict': float(missing),
-    'response_length': float(taken.lengths.mean()),
+    'turns': float(rollouts.turns_of(mask)[0].mean()),
+    'response_length': float(mask.sum(axis=2).mean()),
     'truncation_rate': float((~taken.stopped).mean()),
     'sampler_mismatch': float(np.abs(old_logp - taken.sampler_logp)[mask].mean()),
     'first_ratio_error': float(watched[0]['ratio_error']),
@@ -476,6 +475,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     rl_algorithm=recipe['called'],
     rl_updates=recipe['stop'],
     rl_samples=side.cursor * recipe['prompts'] * recipe['group'],
+    rl_environments=len(tools.problems),
+    rl_turns=recipe.get('turns', 1),
     seconds=cell['seconds'] + meta['seconds'],
   )
   stages.finish(setting, stage, cell, path, meta)

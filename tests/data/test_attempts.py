@@ -99,6 +99,44 @@ def test_the_share_the_forms_and_the_verdicts():
   assert all(abs(count / 2000 - 0.1) < 0.03 for count in kinds.values())
 
 
+def test_conversations_tell_a_wrong_attempt_so_and_ask_again():
+  problems = drawn('chain_sum(min_terms=3, max_terms=3)', 'short', 1000)
+  vocab, kinds = VOCABS['arithmetic'], collections.Counter()
+  for problem in problems:
+    example = attempts.corrected(problem, 'short', 7, 0.4)
+    if example == problem:
+      kinds['plain'] += 1
+      continue
+    assert example.solution == problem.solution
+    ids = vocab.prompt(example.prompt)
+    at = ids.index(vocab.stop)
+    asked = vocab.encode(problem.prompt)
+    assert ids[: len(asked)] == asked and ids.count(vocab.stop) == 1
+    wrong, told = vocab.decode(ids[len(asked) : at]), vocab.decode(ids[at + 1 :])
+    verdict = verify(problem, wrong)
+    assert not verdict.correct and len(told) == 2 and told[1] == '\n'
+    if told[0] != 'x':
+      assert (told[0] == '+') == (int(problem.answer) > int(verdict.answer))
+    kinds[told[0]] += 1
+  assert abs(kinds.pop('plain') / 1000 - 0.6) < 0.06
+  assert set(kinds) == {'x', '+', '-'} and abs(kinds['x'] / 1000 - 0.2) < 0.05
+
+
+def test_prepared_rows_hold_conversations_with_the_loss_on_the_last_turn(tmp_path):
+  spec = SPEC._replace(attempts=0.0, corrected=0.5, sft=60)
+  tasks.prepare(spec, tmp_path / 'data')
+  vocab, expected, shown = VOCABS['arithmetic'], collections.Counter(), 0
+  for problem in batches.problems(tmp_path / 'data', 'sft'):
+    example = attempts.corrected(problem, 'short', spec.seed, 0.5)
+    shown += example != problem
+    prompt = vocab.prompt(example.prompt)
+    response = [*vocab.encode(problem.solution), vocab.stop]
+    expected[(*prompt, *response), (False,) * len(prompt) + (True,) * len(response)] += 1
+  assert collections.Counter(rows_of(tmp_path / 'data', 'sft')) == expected
+  assert batches.load(tmp_path / 'data').counts['sft']['attempts'] == shown > 15
+  tasks.prepare(spec, tmp_path / 'data')  # what is there is of this specification
+
+
 def rows_of(folder, pool):
   rows = batches.packed(folder, pool)
   for tokens, ids, mask in zip(rows.tokens, rows.segment_ids, rows.loss_mask):

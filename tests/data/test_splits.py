@@ -177,3 +177,60 @@ def test_more_tasks_in_the_sft_pool(tmp_path):
     pools.draw(asked._replace(sft_tasks=(task,)))
   with pytest.raises(BadInput, match='no problem is left for the SFT pool'):
     pools.draw(asked._replace(sft=None, rl=40))
+
+
+# -- several responses of a prompt
+
+
+def test_sft_learns_several_responses_of_its_prompts_alone(tmp_path):
+  """40 prompts, of which prompt i has 1 + i % 4 distinct responses, each of them twice."""
+  rows = [(i, j) for _ in range(2) for j in range(4) for i in range(40) if j <= i % 4]
+  lines = [json.dumps({'prompt': f'q {i}', 'response': f'{i} {"x" * 20 * j}'}) for i, j in rows]
+  path = write(tmp_path / 'a.jsonl', lines)
+  task = f'responses(path={path!r}, per_prompt=3)'
+  asked = spec(task, sft=20, rl=5, validation=5, test=5)
+  out = pools.drawn()
+  drawn = pools.draw(asked, None, out)
+  plain = pools.draw(asked._replace(task=f'responses(path={path!r})'))
+  assert {pool: keys(drawn[pool]) for pool in POOLS} == {pool: keys(plain[pool]) for pool in POOLS}
+  found = [(draft.key, draft.problem.solution) for draft in out.responses['sft']]
+  expected = [
+    (key, f'{i} {"x" * 20 * j}'.strip())
+    for key in keys(drawn['sft'])
+    for i in [int(key.split()[1])]
+    for j in range(min(3, 1 + i % 4))
+  ]
+  assert found == expected and out.responses.keys() == {'sft'}
+
+  short = pools.drawn()  # of 64 tokens: the prompt, two digits, a space, 40 x, the stop token
+  pools.draw(asked._replace(row_tokens=40, long_examples='drop'), None, short)
+  long = sum(solution.count('x') == 40 for _, solution in expected)
+  cut = [(d.key, d.problem.solution) for d in short.responses['sft']]
+  assert cut == [(key, text) for key, text in expected if text.count('x') < 40]
+  assert short.dropped['sft'] >= long > 0
+
+
+def test_responses_with_words_of_a_held_out_prompt(tmp_path):
+  test = write(tmp_path / 'test.jsonl', [json.dumps({'prompt': WORDS, 'response': '1'})])
+  rows = [{'prompt': f'q {i}', 'response': text} for i in range(9) for text in ('a', f'b {WORDS}')]
+  path = write(tmp_path / 'a.jsonl', map(json.dumps, rows))
+  task = f'responses(path={path!r}, test_path={test!r}, per_prompt=2)'
+  asked = spec(task, test=1, row_tokens=200)
+  with pytest.raises(BadInput, match=r'a\.jsonl:\d+: 13 words in a row .*; so have 9 of'):
+    pools.draw(asked)
+  out = pools.drawn()
+  pools.draw(asked._replace(contamination='drop'), None, out)
+  assert [draft.problem.solution for draft in out.responses['sft']] == ['a'] * 9
+  assert len(out.found) == 9
+  out = pools.drawn()
+  pools.draw(asked._replace(contamination='allow'), None, out)
+  assert len(out.responses['sft']) == 18
+
+
+def test_several_responses_are_asked_for_rightly(tmp_path):
+  path = told(tmp_path / 'a.jsonl', 9)
+  with pytest.raises(BadInput, match='per_prompt is 0: it must be at least 1'):
+    pools.check_spec(spec(f'jsonl(path={path!r}, per_prompt=0)'))
+  several = f'jsonl(path={path!r}, per_prompt=2)'
+  with pytest.raises(BadInput, match='several responses of a prompt are for SFT alone'):
+    pools.check_spec(spec(several, pretrain_tasks=(several,), pretrain=3))

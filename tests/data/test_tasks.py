@@ -221,14 +221,9 @@ def test_a_study_with_a_tokenizer_of_a_folder(tmp_path, style):
   assert batches.load(tmp_path / 'data').vocab == data.vocab  # a copy is kept
 
 
-def test_a_study_with_a_sentencepiece_model_is_packed_by_seqios_own_vocabulary(
-  tmp_path, monkeypatch
-):
+def test_a_study_with_a_sentencepiece_model_is_packed_as_seqios_own_vocabulary_has_it(tmp_path):
   import seqio
 
-  used = []
-  ours = tasks._seqio_vocabularies
-  monkeypatch.setattr(tasks, '_seqio_vocabularies', lambda *a: used.extend(ours(*a)) or used[-2:])
   path = toys.sentencepiece_model(tmp_path / 'spiece.model', character_coverage=1.0)
   spec = tiny_spec(str(path))
   with pytest.raises(
@@ -238,8 +233,13 @@ def test_a_study_with_a_sentencepiece_model_is_packed_by_seqios_own_vocabulary(
   everything = [chr(c) for c in range(33, 127)]
   path = toys.sentencepiece_model(path, user_defined_symbols=everything, vocab_size=200)
   tasks.prepare(spec, tmp_path / 'data')
-  check_rows(tmp_path / 'data', spec)
-  assert len(used) == 2 and all(isinstance(v, seqio.SentencePieceVocabulary) for v in used)
+  data = check_rows(tmp_path / 'data', spec)
+  theirs = seqio.SentencePieceVocabulary(str(path))
+  expected = {
+    (*theirs.encode(problem.prompt), *theirs.encode(problem.solution), theirs.eos_id)
+    for problem in batches.problems(data.folder, 'sft')
+  }
+  assert {tuple(tokens.tolist()) for tokens, _, _ in segments(data.folder, 'sft')} == expected
 
 
 def test_ids_beyond_16_bits_are_kept(tmp_path):
@@ -388,9 +388,14 @@ def test_seqio_has_one_importer_and_it_is_lazy():
 
 def test_preparing_says_nothing_on_its_own(tmp_path):
   code = f"""
+import sys
 from scaling.data import batches, tasks
 spec = batches.DataSpec('chain_sum', (), 'short', 'arithmetic', 128, 0, 5, 0, 0, 0, 0)
 tasks.prepare(spec, {str(tmp_path / 'data')!r})
+assert 'tensorflow' not in sys.modules  # one task needs no mixing
+mixed = spec._replace(sft_tasks=('gcd(max_value=60)',))
+tasks.prepare(mixed, {str(tmp_path / 'mixed')!r})
+assert 'tensorflow' in sys.modules
 """
   done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
   assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
@@ -435,3 +440,21 @@ def test_contamination_is_reported(tmp_path):
   assert {key: report[key] for key in index} == index
   assert sum(index['found'].values()) == 2 and (index['ngram'], index['prompts']) == (13, 1)
   assert sorted(one['where'] for one in report['examples']) == [f'{path}:{at}' for at in (1, 2)]
+
+
+def test_several_responses_of_a_prompt_are_packed(tmp_path):
+  rows = [{'prompt': f'q {i}', 'response': 'r' * (j + 1)} for i in range(30) for j in range(3)]
+  path = tmp_path / 'a.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  given = SPEC._replace(
+    task=f'responses(path={str(path)!r}, per_prompt=2)', style='full', vocab='bytes',
+    pretrain_tasks=(), pretrain=0, sft=20, rl=0, validation=5, test=5,
+  )  # fmt: skip
+  tasks.prepare(given, tmp_path / 'data')
+  data = batches.load(tmp_path / 'data')
+  assert (data.counts['sft']['problems'], data.counts['sft']['responses']) == (20, 40)
+  problems = batches.problems(data.folder, 'sft')
+  assert [problem.solution for problem in problems] == ['r'] * 20
+  found = {data.vocab.decode(tokens) for tokens, _, _ in segments(data.folder, 'sft')}
+  assert found == {problem.prompt + text for problem in problems for text in ('r', 'rr')}
+  assert len(list(segments(data.folder, 'validation'))) == 5

@@ -8,7 +8,7 @@ from scaling.data.batches import Problem
 from scaling.data.vocab import VOCABS
 from scaling.errors import BadInput
 from scaling.rewards.verifiers import Verdict
-from scaling.search import many_shot, outcome, revision, self_verification
+from scaling.search import episodes, many_shot, outcome, revision, self_verification
 from scaling.search.generate import Drawn, Generator
 from tests.search.toys import CFG, VOCAB
 
@@ -134,6 +134,28 @@ def test_shots_are_whole_examples_and_nested():
     many_shot.search([PROBLEM], given, 6)
   with pytest.raises(BadInput, match=r'many_shot: prompts of up to \d+ tokens .*row_tokens is 20'):
     many_shot.search([PROBLEM], given._replace(row_tokens=20), 2)
+
+
+def test_an_episode_goes_on_until_it_is_right():
+  given, asked = tools(['#14', '#15'])
+  (one,) = episodes.search([PROBLEM], given, 3)
+  assert one.value == 1.0 and asked == ['7+8=', '7+8=#14']  # decoded up to the stop token
+  (late,) = episodes.search([PROBLEM], tools(['#14', '#16', '#15'])[0], 2, environment='verdict')
+  assert late.value == 0.0
+  flops = compute.forward_flops
+  prompt, turn = 4, 4  # '#14' and its stop token
+  heard = 3  # that one, the hint and the mark
+  second = prompt + turn + 2
+  assert one.cost.samples == 2 and one.cost.decode_tokens == 2 * turn
+  assert one.cost.prefill_tokens == prompt + heard
+  context = sum(range(second - heard + 1, second + 1))
+  assert one.cost.prefill_flops == flops(CFG, prompt, 10, 1) + flops(CFG, heard, context, 1)
+  decoded = sum(flops(CFG, 1, n + i, 1) for n in (prompt, second) for i in (1, 2, 3))
+  assert one.cost.decode_flops == pytest.approx(decoded)
+  with pytest.raises(BadInput, match=r'4 turns of up to 10 take 50 positions.*is 49'):
+    episodes.search([PROBLEM], tools([], row_tokens=49)[0], 4)
+  with pytest.raises(BadInput, match=r'environment is .hint.: .* one of verdict, hints'):
+    episodes.search([PROBLEM], given, 2, environment='hint')
 
 
 def test_choices_against_hand_made_ones():

@@ -11,7 +11,9 @@ import pytest
 
 from scaling import compute, processes, rollouts, sharding, study
 from scaling.data import batches
+from scaling.data.vocab import VOCABS
 from scaling.errors import BadInput
+from scaling.model.transformer import Mechanics
 from scaling.rewards import feedback
 from scaling.sample_step import Samples
 from scaling.stages import rl
@@ -65,6 +67,7 @@ def test_costs_and_samples_add_up_along_the_chain(tiny_workdir):
     assert own > 0 and b['path']['rl']['model'][kind] == pytest.approx(own)
   assert (a['cell']['rl_updates'], b['cell']['rl_updates']) == (2, 3)
   assert (a['cell']['rl_samples'], b['cell']['rl_samples']) == (2 * 16, 3 * 16)
+  assert (b['cell']['rl_environments'], b['cell']['rl_turns']) == (64, 1)
   assert b['path']['sft'] == sft['path']['sft']
 
 
@@ -144,6 +147,8 @@ ALL = dict(  # of config.rl: all that a run carries from update to update
   kl_target=0.02,
   overlong_cache=4,
   entropy_coef=0.01,
+  turns=2,
+  response_tokens=10,
 )
 
 
@@ -196,6 +201,7 @@ def test_a_run_with_all_that_is_in_flight_is_the_same_however_it_is_cut(tmp_path
   assert (curve['staleness'] == [0, 1, 1, 1]).all()
   assert (curve['kl_coef'] != curve['kl_coef'][0]).any()
   assert np.isfinite(curve['value_loss']).all() and (curve['prompts_drawn'] >= 4).all()
+  assert curve['turns'].between(1.05, 2).all() and curve['sampler_mismatch'][0] <= 1e-4
   for other, its_curve in others:
     for a, b in zip(leaves, other, strict=True):
       np.testing.assert_array_equal(a, b)
@@ -212,6 +218,67 @@ def test_runs_of_several_algorithms_are_stages_of_their_own():
   assert rloo['advantage'] == 'leave_one_out' and rloo['group'] == 2
   first = found[0].recipe  # what the others set is not its own
   assert first['zero_variance'] == 'keep' and first['group'] == 4 and first['algorithm'] == 'grpo'
+
+
+def test_without_turns_a_recipe_does_not_speak_of_them():
+  c = tiny.get_config()
+  c.rl.runs = ('grpo', 'grpo(turns=2, response_tokens=10, environments=8)')
+  single, turns = _of_kind_in(c, 'rl')[0].recipe, _of_kind_in(c, 'rl')[2].recipe
+  assert 'turns' not in single and 'environment' not in single
+  assert (turns['turns'], turns['environment'], turns['environments']) == (2, 'hints', 8)
+  assert 'corrected' not in single['data']
+  c.search.strategies, c.search.policies, c.search.budgets = ('episodes',), ('25k',), (1, 2)
+  assert len(_of_kind_in(c, 'search')) == 1
+  c.search.after_rl = True
+  after = _of_kind_in(c, 'search')
+  cells = [s.id for s in _of_kind_in(c, 'rl')]
+  assert [s.parent for s in after[1:]] == cells and after[0].parent not in cells
+
+
+def test_episodes_that_do_not_fit_in_a_row_are_refused():
+  c = tiny.get_config()
+  c.rl.runs = ('grpo(turns=2)',)
+  recipe = _of_kind_in(c, 'rl')[0].recipe
+  vocab = VOCABS['arithmetic']
+  data = types.SimpleNamespace(vocab=vocab, spec=recipe['data'], max_prompt_tokens=9)
+  with pytest.raises(BadInput, match=r'prompt of 9 tokens and 2 turns of up to 18 take 47.* is 32'):
+    rl.check_room(recipe, data)
+  rl.check_room(recipe | {'response_tokens': 10}, data)
+
+
+@pytest.mark.parametrize('warmup, rates', [(5, [0.3, 0.6, 0.9, 1.2]), (0, [1.5] * 4)])
+def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
+  """By hand: 2 epochs of 2 minibatches are 4 steps an update; the first of 5 is a fifth of 1.5."""
+  c = tiny.get_config()
+  c.rl.epochs, c.rl.warmup_steps = 2, warmup
+  recipe = _of_kind_in(c, 'rl')[0].recipe | {'learning_rate': 1.5}
+  P, G, R, seen = recipe['prompts'], recipe['group'], recipe['response_tokens'], []
+
+  def train(state, batch, rate, temperature):
+    seen.append(rate)
+    return state, {'loss': 0.0, 'grad_norm': 0.0, 'ratio_error': 0.0}
+
+  zeros = dict.fromkeys(rl.Tools._fields)
+  tools = rl.Tools(**zeros)._replace(
+    recipe=recipe, cfg=stages.model(recipe), how=Mechanics(), mesh=sharding.make_mesh(),
+    vocab=VOCABS['arithmetic'], prompt_tokens=8, shared=True, train=train,
+    problems=[batches.Problem(f'p{i}', 'jsonl', f'{i}+1=', '', '1', {}) for i in range(P)],
+    score=lambda params, batch, temperature: np.zeros(batch['tokens'].shape, np.float32),
+  )  # fmt: skip
+  own = np.arange(R) < np.ones((P, G, 1))
+  taken = rollouts.Rollouts(
+    np.arange(P), own * 1, own.sum(axis=2), own[..., 0], own, own * 0.0,
+    np.eye(P, G), np.eye(P, G), np.int64(0), np.array([P, 0, 0, 0.25, 0.25]),
+  )  # fmt: skip
+  state = types.SimpleNamespace(step=np.int32(0), params=None)
+  side = rl.Side([], 1, np.full(P, np.nan), 0.0, None)
+  rl.learn(tools, state, side, taken)
+  np.testing.assert_allclose(seen, rates)
+  state.step = np.int32(4)
+  rl.learn(tools, state, side, taken)
+  np.testing.assert_allclose(
+    seen[4:], [1.5] * 4
+  )  # the fifth step has the whole rate, and all after
 
 
 @pytest.mark.parametrize(
@@ -231,6 +298,10 @@ def test_runs_of_several_algorithms_are_stages_of_their_own():
     ({'environments': 2}, 'environments is 2: an update draws'),
     ({'overlong_cache': 18}, 'less than config.rl.response_tokens'),
     ({'advantage': 'best'}, "advantage is 'best': one of"),
+    ({'environment': 'hint'}, "environment: unknown 'hint'; nearest: hints"),
+    ({'turns': 2, 'reward': 'judge 25k'}, 'turns is 2: the environment rewards an episode'),
+    ({'turns': 2, 'false_positive': 0.1}, 'turns is 2: the environment rewards an episode'),
+    ({'turns': 2, 'teacher': 'self answer'}, "teacher 'self answer': its critique is of one"),
   ],
 )
 def test_a_run_that_cannot_be_is_one_line(change, message):

@@ -359,7 +359,7 @@ def _optimum(law, data, kept, how, fixed) -> intervals.Optimum:
 def _race(problem, theta, free):
   """(theta, cost) of the minima: ever fewer starts, the best so far, go on for ever longer."""
   weights = lambda some: np.ones((len(some), len(problem.scale)))
-  cost = minimise.objective(problem, theta, weights(theta))
+  cost = minimise.losses(problem, theta).sum(axis=1)
   deltas = None
   for most, iterations in RACE:
     theta = theta[np.argsort(cost, kind='stable')[:most]]

@@ -7,11 +7,13 @@ import pandas as pd
 from scipy import stats
 
 from analysis.errors import BadInput
-from analysis.minimise import Problem, approach, expand, minimise, parameters
+from analysis.minimise import Problem, approach, expand, losses, minimise, parameters, residuals
 
 LEVEL = 0.95
 WIDEST = 1e3  # ratio of an interval's ends beyond which a positive parameter is not identified
 BLOCK = 1 << 23  # numbers of the weights that are held at a time
+PILOT = 200  # resamples from which the others start
+REACH = 2.0  # of theta on a log scale: farther from a start, the objective may be flat
 METHODS = ('pairs', 'residuals')
 
 
@@ -28,8 +30,7 @@ class Optimum(NamedTuple):
 def bootstrap(optimum, labels, which, n: int, seed: int, clusters, method: str) -> np.ndarray:
   """Parameters [n, P] of refits to resamples: of rows, of whole clusters, or of residuals.
 
-  labels [rows] of the clusters, or None; which [rows]: the distinct point that a row is. A refit
-  starts from the optimum and from the other minima; the best is kept.
+  labels [rows] of the clusters, or None; which [rows]: the distinct point that a row is.
   """
   if method not in METHODS:
     raise BadInput(f'resample {method!r}: one of {", ".join(METHODS)}')
@@ -37,23 +38,53 @@ def bootstrap(optimum, labels, which, n: int, seed: int, clusters, method: str) 
   if method == 'residuals' and (problem.loss.counts or labels is not None):
     raise BadInput("resample 'residuals' is of rows one by one and not of counts; use 'pairs'")
   rng, thetas = np.random.default_rng(seed), []
-  starts = np.concatenate([optimum.theta[None], optimum.others])
-  deltas, block = approach(problem, optimum.theta), max(1, BLOCK // rows)
+  block = max(1, BLOCK // rows)
   for first in range(0, n, block):
     size = min(block, n - first)
     if method == 'pairs':
       here, weights = problem, _weights(rng, labels, which, int(optimum.free.sum()), size, clusters)
     else:
       here, weights = _renoised(rng, optimum, size), np.ones((size, rows))
-    found = [
-      minimise(
-        here, np.tile(start, (size, 1)), weights, optimum.free, deltas, 1e-6, tolerance=1e-9
-      )[:2]
-      for start in starts
-    ]
-    pick = np.argmin([cost for _, cost in found], axis=0)
-    thetas.append(np.array([theta for theta, _ in found])[pick, np.arange(size)])
+    thetas.append(_refit(optimum, here, weights))
   return parameters(problem, np.concatenate(thetas))
+
+
+def _refit(optimum, problem, weights) -> np.ndarray:
+  """theta [b, P] of the minima of resamples, of weights [b, n].
+
+  The first PILOT start from the optimum and from the other minima, and the best is kept. The others
+  start from the best, for them, of these and of what was found from these; then all do once more
+  from what was found for others, where that is better. (Where resamples are of targets [b, n], it
+  costs too much to try one on another, and all are as the first.)
+  """
+  deltas, n = approach(optimum.problem, optimum.theta), len(weights)
+  starts = np.concatenate([optimum.theta[None], optimum.others])
+  first = n if problem.target.ndim == 2 else min(n, PILOT)
+  run = lambda begin, some: minimise(
+    problem, begin, weights[some], optimum.free, deltas, 1e-6, tolerance=1e-9
+  )[:2]
+  found = [run(np.tile(start, (first, 1)), slice(first)) for start in starts]
+  pick = np.argmin([cost for _, cost in found], axis=0)
+  theta = np.array([x for x, _ in found])[pick, np.arange(first)]
+  if first == n:
+    return theta
+  cost = np.min([cost for _, cost in found], axis=0)
+
+  def best_of(candidates, some):
+    sums = weights[some] @ losses(problem, candidates).T
+    return candidates[np.argmin(sums, axis=1)], np.min(sums, axis=1)
+
+  far = np.abs(theta[:, None] - starts)[..., problem.logged].max(axis=2, initial=0).min(axis=1)
+  begin, _ = best_of(np.concatenate([starts, theta[far <= REACH]]), slice(first, None))
+  more = run(begin, slice(first, None))
+  theta, cost = np.concatenate([theta, more[0]]), np.concatenate([cost, more[1]])
+  begin, lower = best_of(theta[:: max(1, n // 1000)], slice(None))
+  again = np.flatnonzero(lower < cost * (1 - 1e-9))
+  if len(again):
+    more = run(begin[again], again)
+    better = more[1] < cost[again]
+    theta[again[better]] = more[0][better]
+  return theta
 
 
 def _weights(rng, labels, which, needed, n, clusters) -> np.ndarray:
@@ -112,7 +143,7 @@ def _sizes(optimum):
   """Sizes of the residuals, and the size up to which they are enough to estimate psi' from."""
   problem = optimum.problem
   f = problem.function(*parameters(problem, optimum.theta), *problem.inputs)
-  size = np.abs(((np.log(f) if problem.loss.log else f) - problem.target) / problem.scale)
+  size = np.abs(residuals(problem, f, problem.target))
   return size, max(problem.loss.delta, float(np.median(size)) * len(problem.scale) ** -0.2)
 
 

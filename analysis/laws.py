@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from analysis import proposals
+from analysis import jets, proposals
 from analysis.errors import BadInput
 
 
@@ -153,12 +153,19 @@ def data_constrained(
   epochs. N_eff is likewise of R_N and of U_N, the parameters that are compute-optimal for U tokens
   (or N, where it is less): U_N = G (G U)^(beta / alpha), G = (alpha A / (beta B))^(1/(alpha+beta)).
   """
-  log_G = np.log(alpha * A / (beta * B)) / (alpha + beta)
+  log_G, ratio = np.log(alpha * A / (beta * B)) / (alpha + beta), beta / alpha
   U = np.minimum(U, D)
-  U_N = np.minimum(N, np.exp(log_G + beta / alpha * (log_G + np.log(U))))
+  excess = np.log(N) - log_G * (1 + ratio) - ratio * np.log(U)  # log N / U_N
   tokens = U + U * R_D * -np.expm1(-(D / U - 1) / R_D)
-  size = U_N + U_N * R_N * -np.expm1(-(N / U_N - 1) / R_N)
-  return E + A * np.exp(-alpha * np.log(size)) + B * np.exp(-beta * np.log(tokens))
+  size = jets.through(_of_size, A, alpha, R_N, excess, np.log(N))
+  return E + size + B * np.exp(-beta * np.log(tokens))
+
+
+def _of_size(A, alpha, R_N, excess, log_N):
+  """A / N_eff^alpha, N_eff of N and of the excess, log N / U_N."""
+  excess = np.maximum(excess, 0.0)
+  log_size = log_N - excess + np.log1p(R_N * -np.expm1(-np.expm1(excess) / R_N))
+  return A * np.exp(-alpha * log_size)
 
 
 def repeated(E: FLOOR, B: SCALE, beta: EXPONENT, R_D: (1e-3, 1e9, (1.0, 4.0, 16.0, 64.0)), D, U):

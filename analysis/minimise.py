@@ -2,7 +2,9 @@
 
 Newton's method with exact derivatives (`jets`), damped towards the loss's majoriser, whose step is
 one of iterated reweighted least squares: it always descends, where Newton's matrix is indefinite or
-Huber's delta leaves few rows inside. A tiny delta is approached by a sequence of larger ones.
+Huber's delta leaves few rows inside. Of Huber's loss a step bends as the residuals do (geodesic
+acceleration, 1201.5885), for with a small delta they leave it after a short way. A tiny delta is
+approached by a sequence of larger ones.
 """
 
 import os
@@ -16,9 +18,12 @@ from scipy import special
 from analysis import jets
 from analysis.errors import BadInput
 
-CELLS = 1 << 15  # of an array [rows of theta, data]: what the cache of a core holds a few of
+CELLS = 1 << 17  # of an array [rows of theta, data]: many, for numpy's calls, but within the cache
+ROUND = 4  # iterations before the rows that go on are gathered into full chunks; then twice as many
 NEXT = 10  # ratio of the deltas by which a tiny one is approached
-SHARES = np.array([2.0, 1.0, 0.4, 0.1])  # of a step, that are tried
+SHARES = np.array([4.0, 2.0, 1.0, 0.6, 0.3, 0.1, 0.03])  # of a step, that are tried
+BENT = 0.75  # longest bend for a step of length 1: beyond, the residuals are no parabola
+HUGE = 1e290  # a loss that is not finite
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
@@ -75,22 +80,29 @@ def thetas(problem: Problem, values: np.ndarray) -> np.ndarray:
   return np.clip(theta, problem.lower, problem.upper)
 
 
+def residuals(problem: Problem, f, target) -> np.ndarray:
+  """Of predictions f."""
+  return ((np.log(f) if problem.loss.log else f) - target) / problem.scale
+
+
+def _huber(r, delta):
+  size = np.abs(r)
+  inner = np.minimum(size, delta)
+  return inner * (size - inner / 2)
+
+
 def _loss(problem, f, target, delta):
   """The loss [b, n] at predictions f, infinite where f is outside its domain."""
   if problem.loss.counts:
     n, c = problem.scale, target
     most = special.xlogy(c, c / n) + special.xlogy(n - c, 1 - c / n)
     return most - special.xlogy(c, f) - special.xlog1py(n - c, -f)
-  r = ((np.log(f) if problem.loss.log else f) - target) / problem.scale
-  if np.isinf(delta):
-    return r * r
-  size = np.abs(r)
-  inner = np.minimum(size, delta)
-  return inner * (size - inner / 2)
+  r = residuals(problem, f, target)
+  return r * r if np.isinf(delta) else _huber(r, delta)
 
 
 def _loss_slopes(problem, f, target, delta):
-  """(loss, slope, curve, major): the loss and its derivatives by f, all [b, n].
+  """(loss, slope, curve, major, residuals): the loss, its derivatives by f, all [b, n].
 
   `major` is the curve of a parabola in the residual that lies above the loss and touches it.
   """
@@ -100,8 +112,8 @@ def _loss_slopes(problem, f, target, delta):
     yes, no = c / f, (n - c) / (1 - f)
     curve = yes / f + no / (1 - f)
     loss = _loss(problem, f, c, delta)
-    return loss, no - yes, curve, n / (f * (1 - f))
-  r = ((np.log(f) if problem.loss.log else f) - target) / problem.scale
+    return loss, no - yes, curve, n / (f * (1 - f)), None
+  r = residuals(problem, f, target)
   size = np.abs(r)
   if np.isinf(delta):
     loss, slope, curve, major = r * r, 2 * r, 2.0, 2.0
@@ -111,11 +123,11 @@ def _loss_slopes(problem, f, target, delta):
     curve, major = size <= delta, np.minimum(1, delta / np.maximum(size, 1e-300))
   if not problem.loss.log:
     s = 1 / problem.scale
-    return loss, slope * s, curve * s**2 + 0 * r, major * s**2 + 0 * r
+    return loss, slope * s, curve * s**2 + 0 * r, major * s**2 + 0 * r, r
   by_f = 1 / (f * problem.scale)
   slope = slope * by_f
   square = by_f * by_f
-  return loss, slope, curve * square - slope / f, major * square
+  return loss, slope, curve * square - slope / f, major * square, r
 
 
 class _State(NamedTuple):
@@ -125,16 +137,18 @@ class _State(NamedTuple):
   gradient: np.ndarray  # [b, P]
   hessian: np.ndarray  # [b, P, P]
   major: np.ndarray  # [b, P, P]: above the hessian, from `_loss_slopes`' major
+  residuals: np.ndarray  # of Huber's loss [b, n], and their derivatives [b, P, n]; else [b, 0]
+  slopes: np.ndarray
 
 
-def objective(problem: Problem, theta, weights, delta=None) -> np.ndarray:
-  """The objective [b] at theta [b, P] with weights [b, n]."""
+def losses(problem: Problem, theta) -> np.ndarray:
+  """The loss of each row of the data [b, n] at theta [b, P]; very large where it is not finite."""
   values = parameters(problem, theta).T[:, :, None]
   with np.errstate(all='ignore'):
     f = problem.function(*values, *problem.inputs)
-    loss = _loss(problem, f, problem.target, problem.loss.delta if delta is None else delta)
-    cost = np.sum(weights * np.nan_to_num(loss, nan=np.inf, posinf=np.inf), axis=1)
-  return np.where(np.isnan(cost), np.inf, cost)
+    loss = _loss(problem, f, problem.target, problem.loss.delta)
+  loss = np.broadcast_to(loss, (len(theta), len(problem.scale)))
+  return np.nan_to_num(loss, nan=HUGE, posinf=HUGE)
 
 
 def expand(problem: Problem, theta, weights, target, delta) -> _State:
@@ -151,7 +165,7 @@ def expand(problem: Problem, theta, weights, target, delta) -> _State:
     J = np.zeros((len(theta), P, n))
     for i, x in y.first.items():
       J[:, i] = x
-    slopes = _loss_slopes(problem, f, target, delta)
+    *slopes, r = _loss_slopes(problem, f, target, delta)
     cost, gradient, hessian, majoriser = gather(weights, J, y.second, *slopes)
     unit = np.where(problem.logged, values, 1.0)  # d parameter / d theta
     both = unit[:, :, None] * unit[:, None, :]
@@ -159,8 +173,14 @@ def expand(problem: Problem, theta, weights, target, delta) -> _State:
     hessian, majoriser = hessian * both, majoriser * both
     diagonal = np.arange(P)
     hessian[:, diagonal, diagonal] += np.where(problem.logged, gradient, 0)
+    if np.isfinite(delta):
+      by_f = 1 / (f * problem.scale if problem.loss.log else f * 0 + problem.scale)
+      J *= by_f[:, None]
+      J *= unit[:, :, None]
+    else:
+      r, J = np.zeros((len(theta), 0)), J[:, :, :0]
   whole = np.isfinite(cost) & np.isfinite(hessian).all((1, 2)) & np.isfinite(majoriser).all((1, 2))
-  return _State(np.where(whole, cost, np.inf), gradient, hessian, majoriser)
+  return _State(np.where(whole, cost, np.inf), gradient, hessian, majoriser, r, J)
 
 
 def _gather(weights, J, second, loss, slope, curve, major):
@@ -168,8 +188,10 @@ def _gather(weights, J, second, loss, slope, curve, major):
   slope = slope * weights
   JT = np.swapaxes(J, 1, 2)
   hessian = (J * (curve * weights)[:, None]) @ JT
+  total = np.sum(slope, axis=1)
   for (i, j), x in second.items():
-    hessian[:, i, j] += (extra := np.vecdot(slope, np.broadcast_to(x, slope.shape)))
+    extra = np.vecdot(slope, x) if x.shape[-1] > 1 else total * x[..., 0]
+    hessian[:, i, j] += extra
     if i != j:
       hessian[:, j, i] += extra
   majoriser = (J * (major * weights)[:, None]) @ JT
@@ -209,56 +231,80 @@ def solve(matrix: np.ndarray, vector: np.ndarray) -> tuple[np.ndarray, np.ndarra
   return x.T, good
 
 
-def _step(state, damping, still, logged):
-  """(step, damping): Newton's step, damped as far as its matrix needs to be positive definite."""
+class _Step(NamedTuple):
+  """Newton's, and of what it solves: matrix @ (step / unit) = -gradient x unit."""
+
+  step: np.ndarray  # [b, P]
+  damping: np.ndarray  # [b]
+  matrix: np.ndarray  # [b, P, P]
+  unit: np.ndarray  # [b, P]: 1 over theta's scale, 0 of a parameter that stays
+
+
+def _step(state, damping, still, logged) -> _Step:
+  """Newton's step, damped as far as its matrix needs to be positive definite."""
   size = np.sqrt(np.einsum('bpp->bp', state.major))
   size = size + 1e-9 * size.max(axis=1, keepdims=True) + 1e-150
-  free = ~still
-  unit = free / size
+  unit = ~still / size
   both = unit[:, :, None] * unit[:, None, :]
-  hessian, major = state.hessian * both, state.major * both
   eye = np.eye(size.shape[1])
-  major = major + eye
-  hessian = hessian + eye * still[:, :, None]
+  hessian, major = state.hessian * both + eye * still[:, :, None], state.major * both + eye
   gradient = -state.gradient * unit
-  damping = damping.copy()
+  damping, step = damping.copy(), np.empty_like(gradient)
+  damped = lambda some: hessian[some] + (damping[some] / 2)[:, None, None] * major[some]
+  left = np.arange(len(step))
   for _ in range(16):
-    x, good = solve(hessian + (damping / 2)[:, None, None] * major, gradient)
-    if good.all():
+    step[left], good = solve(damped(left), gradient[left])
+    left = left[~good]
+    if not len(left):
       break
-    damping = np.where(good, damping, np.maximum(damping * 8, 1e-6))
-  step = np.where(good[:, None], x, gradient / (1 + damping)[:, None]) * unit
-  return np.where(logged, np.clip(step, -3, 3), step), damping
+    damping[left] = np.maximum(damping[left] * 8, 1e-6)
+  step[left] = gradient[left] / (1 + damping[left])[:, None]
+  step = step * unit
+  step = np.where(logged, np.clip(step, -3, 3), step)
+  return _Step(step, damping, damped(slice(None)), unit)
 
 
-def _along(problem, t, step, weights, target, delta):
-  """[b]: the share of each step, of SHARES, at which the objective is least.
+def _along(problem, t, newton, state, weights, target, delta):
+  """(next [b, P], share [b]): along t + share x step + share^2 x bend, at the best of SHARES.
 
-  Huber's loss has kinks, near which a step of Newton's may end too early or too late.
+  Along the step each residual is taken for a parabola: of its value and slope at t, and its value
+  at the step's end. The bend makes good what the parabolas of those inside delta add to the
+  gradient. Kinks, near which Newton's step ends too early or too late, are the shares' to find.
   """
-  many = np.clip(t + SHARES[:, None, None] * step, problem.lower, problem.upper)
-  values = np.moveaxis(parameters(problem, many), 2, 0)[..., None]  # [P, shares, b, 1]
-  loss = _loss(problem, problem.function(*values, *problem.inputs), target, delta)
-  cost = np.vecdot(np.broadcast_to(loss, (*many.shape[:2], weights.shape[1])), weights)
-  return SHARES[np.argmin(np.nan_to_num(cost, nan=np.inf), axis=0)]
+  step, J = newton.step, state.slopes
+  times = lambda v: v @ J[0] if len(J) == 1 else (v[:, None] @ J)[:, 0]
+  f = problem.function(*parameters(problem, t + step).T[:, :, None], *problem.inputs)
+  slope = times(step)
+  curve = residuals(problem, f, target) - state.residuals - slope
+  inside = np.where(np.abs(state.residuals) <= delta, weights * curve, 0)
+  x, good = solve(newton.matrix, -(J @ np.nan_to_num(inside)[:, :, None])[:, :, 0] * newton.unit)
+  scaled = np.where(newton.unit > 0, step / newton.unit, 0)
+  good &= np.vecdot(x, x) <= BENT**2 * np.vecdot(scaled, scaled)
+  bend = np.where(good[:, None], x * newton.unit, 0)
+  curve += times(bend)
+  cost = [
+    np.vecdot(_huber(state.residuals + s * (slope + s * curve), delta), weights) for s in SHARES
+  ]
+  share = SHARES[np.argmin(np.nan_to_num(cost, nan=np.inf), axis=0)]
+  s = share[:, None]
+  return np.clip(t + s * (step + s * bend), problem.lower, problem.upper), share
 
 
 def _descend(problem, theta, weights, free, delta, damping, iterations, tolerance):
-  """(theta, cost, converged) of one chunk."""
-  best, final = theta.copy(), np.full(len(theta), np.inf)
-  settled = np.zeros(len(theta), bool)
+  """(theta, cost, converged, ended, damping) of a chunk; where not ended, more iterations help."""
+  best, final, softness = theta.copy(), np.full(len(theta), np.inf), damping.copy()
+  settled, ended = np.zeros((2, len(theta)), bool)
   rows, target = np.arange(len(theta)), problem.target
   of_rows = target.ndim == 2
-  damping = np.full(len(theta), damping)
   w, t, y = weights, theta, target
-  same = not of_rows and not np.ptp(t, axis=0).any()
+  same = len(t) > 1 and not of_rows and not np.ptp(t, axis=0).any()
   state = expand(problem, t[:1] if same else t, w, y, delta)
   for _ in range(iterations):
     still = ((t <= problem.lower) & (state.gradient > 0)) | (
       (t >= problem.upper) & (state.gradient < 0)
     )
-    step, damping = _step(state, damping, still | ~free, problem.logged)
-    trial = np.clip(t + step, problem.lower, problem.upper)
+    newton = _step(state, damping, still | ~free, problem.logged)
+    trial, damping = np.clip(t + newton.step, problem.lower, problem.upper), newton.damping
     step = trial - t
     curved = np.einsum('bp,bpq,bq->b', step, state.hessian, step)
     promised = -np.vecdot(state.gradient, step) - curved / 2
@@ -267,16 +313,16 @@ def _descend(problem, theta, weights, free, delta, damping, iterations, toleranc
     if done.any():
       best[rows[done]] = np.where(small[:, None], trial, t)[done]
       final[rows[done]] = (state.cost - np.where(small, promised, 0))[done]
-      settled[rows[done]] = small[done]
+      settled[rows[done]], ended[rows[done]] = small[done], True
       keep = ~done
       if not keep.any():
-        return best, final, settled
+        return best, final, settled, ended, softness
       rows, t, w, trial, damping = rows[keep], t[keep], w[keep], trial[keep], damping[keep]
-      y, promised, free = y[keep] if of_rows else y, promised[keep], free[keep]
-      state = _State(*(x[keep] for x in state))
+      y, promised, free, step = y[keep] if of_rows else y, promised[keep], free[keep], step[keep]
+      state = _State(*(x[keep] if len(x) == len(keep) else x for x in state))
+      newton = _Step(*(x[keep] for x in newton))
     if np.isfinite(delta):
-      share = _along(problem, t, trial - t, w, y, delta)
-      trial = np.clip(t + share[:, None] * (trial - t), problem.lower, problem.upper)
+      trial, share = _along(problem, t, newton._replace(step=step), state, w, y, delta)
       promised = promised * np.minimum(share, 1)
     new = expand(problem, trial, w, y, delta)
     ratio = (state.cost - new.cost) / promised
@@ -284,11 +330,42 @@ def _descend(problem, theta, weights, free, delta, damping, iterations, toleranc
     damping = np.where(better & (ratio > 0.25), damping / 8, np.where(better, damping, damping * 6))
     damping = np.maximum(damping, 1e-12)
     t = np.where(better[:, None], trial, t)
-    state = _State(
-      *(np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, state))
-    )
-  best[rows], final[rows] = t, state.cost
-  return best, final, settled
+    for fresh, old in zip(new, state):
+      fresh[~better] = old[~better] if len(old) == len(better) else old
+    state = new
+  best[rows], final[rows], softness[rows] = t, state.cost, damping
+  return best, final, settled, ended, softness
+
+
+def _rounds(problem, theta, weights, free, delta, damping, iterations, tolerance):
+  """(theta, cost, converged): chunks of rows, shared among the cores, those of them that go on.
+
+  The slowest row of a chunk does not hold up the others: after each round the rows left are
+  gathered into chunks anew. But for rounding, a row's path is the same in any chunk.
+  """
+  theta, cost, damping = theta.copy(), np.full(len(theta), np.inf), np.full(len(theta), damping)
+  settled, left = np.zeros(len(theta), bool), np.arange(len(theta))
+  most, some = max(1, CELLS // weights.shape[1]), ROUND
+
+  @np.errstate(all='ignore')
+  def run(part):
+    here = problem._replace(target=problem.target[part]) if problem.target.ndim == 2 else problem
+    of = (x[part] for x in (theta, weights, free))
+    return _descend(here, *of, delta, damping[part], some, tolerance)
+
+  while iterations > 0 and len(left):
+    some = min(some, iterations)
+    size = min(most, max(-(-len(left) // CORES), most // 16))
+    parts = [left[i : i + size] for i in range(0, len(left), size)]
+    if len(parts) == 1 or CORES == 1:
+      found = [run(part) for part in parts]
+    else:
+      with ThreadPoolExecutor(CORES) as pool:
+        found = list(pool.map(run, parts))
+    found = [np.concatenate(x) for x in zip(*found)]
+    theta[left], cost[left], settled[left], ended, damping[left] = found
+    left, iterations, some = left[~ended], iterations - some, some * 2
+  return theta, cost, settled
 
 
 def approach(problem: Problem, theta: np.ndarray) -> list:
@@ -297,7 +374,7 @@ def approach(problem: Problem, theta: np.ndarray) -> list:
     return []
   with np.errstate(all='ignore'):
     f = problem.function(*parameters(problem, theta), *problem.inputs)
-    r = ((np.log(f) if problem.loss.log else f) - problem.target) / problem.scale
+    r = residuals(problem, f, problem.target)
   size = float(np.nanmedian(np.abs(r)))
   steps = int(np.clip(np.log(size / problem.loss.delta) / np.log(NEXT), 0, 40)) if size > 0 else 0
   return [problem.loss.delta * NEXT**k for k in range(steps, 0, -1)]
@@ -341,22 +418,8 @@ def minimise(
     whole[:, some] = found[0]
     return whole, *found[1:]
   theta = np.clip(theta, problem.lower, problem.upper)
+  if deltas is not None and np.isfinite(problem.loss.delta):
+    for delta in deltas:
+      theta, _, _ = _rounds(problem, theta, weights, free, delta, damping, 30, 1e-6)
   last = problem.loss.delta
-  stages = [*([] if deltas is None or np.isinf(last) else deltas), last]
-
-  @np.errstate(all='ignore')
-  def run(part):
-    t = theta[part]
-    here = problem._replace(target=problem.target[part]) if problem.target.ndim == 2 else problem
-    for delta in stages[:-1]:
-      t, _, _ = _descend(here, t, weights[part], free[part], delta, damping, 30, 1e-6)
-    return _descend(here, t, weights[part], free[part], last, damping, iterations, tolerance)
-
-  size = max(1, CELLS // weights.shape[1])
-  parts = [slice(i, i + size) for i in range(0, len(theta), size)]
-  if len(parts) == 1 or CORES == 1:
-    found = [run(part) for part in parts]
-  else:
-    with ThreadPoolExecutor(CORES) as pool:
-      found = list(pool.map(run, parts))
-  return tuple(np.concatenate(x) for x in zip(*found))
+  return _rounds(problem, theta, weights, free, last, damping, iterations, tolerance)

@@ -78,6 +78,31 @@ def test_every_binary_operation(a, b):
       assert found.second[i, j] == pytest.approx(exact, rel=1e-3, abs=1e-4 * abs(found.value))
 
 
+@pytest.mark.parametrize('order', [1, 2])
+def test_through_is_the_same_as_without(order):
+  """Two values that share a parameter, a parameter itself, and one that is none."""
+  a, b, c = jets.variables([1.3, 0.7, 2.1], order)
+  x = np.array([0.5, 1.5])
+
+  def law(u, v, c, x):
+    return np.exp(u * x) / v + c * u * v + np.log1p(c * x)
+
+  args = (a * b - x, b * np.log(c) + a, c, x)
+  found, exact = jets.through(law, *args), law(*args)
+  assert found.value == pytest.approx(exact.value)
+  assert set(found.first) == set(exact.first) == {0, 1, 2}
+  for key, value in exact.first.items():
+    assert found.first[key] == pytest.approx(value)
+  if order == 1:
+    assert found.second is None
+  else:
+    assert set(found.second) == set(exact.second)
+    for key, value in exact.second.items():
+      assert found.second[key] == pytest.approx(value)
+  plain = law(1.0, 2.0, 3.0, x)
+  assert jets.through(law, 1.0, 2.0, 3.0, x) == pytest.approx(plain)
+
+
 def test_only_what_is_not_zero_is_there():
   E, A, alpha = jets.variables([1.0, 2.0, 0.5], 2)
   y = E + A * np.exp(-alpha * np.log(np.array([2.0, 3.0])))

@@ -356,15 +356,16 @@ def split_words(row, short: bool = False) -> str:
   if not row['affordable'] or not row['solves']:
     return 'nothing solved' if row['affordable'] else 'nothing affordable'
   updates, k = int(row['rl_updates']), int(row['k'])
+  model = readings.group_name(row, row.get('bases', 1) > 1)
   if short:
     rl_words = f'{updates} RL updates' if updates else 'no RL'
     how = '' if row['strategy'] == 'majority' else f'{strategy_name(row["strategy"])}, '
-    return f'{row["model"]}, {human(row["sft_tokens"])} SFT, {rl_words}, {how}k = {k}'
+    return f'{model}, {human(row["sft_tokens"])} SFT, {rl_words}, {how}k = {k}'
   rl_words = f'{updates} RL updates' if updates else 'no RL'
   vote = f'majority of {k}' if k > 1 else '1 sample'
   if row['strategy'] != 'majority':
     vote = f'{strategy_name(row["strategy"], row["scorer_name"])} with k = {k}'
-  return f'{row["model"]}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
+  return f'{model}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
 
 
 def largest_share(best: pd.DataFrame, pretraining: str) -> str:

@@ -21,7 +21,7 @@ from analysis import estimators, planning
 from analysis.errors import BadInput
 from analysis.joint import JointFit
 from analysis.regression import linear
-from analysis.tables import Study
+from analysis.tables import Study, most_pretrained
 
 SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates', 'k']
 ARM = ['strategy', 'scorer_name', 'k']
@@ -143,6 +143,7 @@ def measured(
   """
   _check_pretraining(pretraining)
   table = quality.splits.copy()
+  table['bases'] = table.groupby('model')['pretrain_tokens'].transform('nunique')
   if pretraining == 'sunk':
     table['pretrain_flops'] = 0.0
   spent = {x: planning.spend(rates, train=table[f'{x}_flops']) for x in ('pretrain', 'sft')}
@@ -249,9 +250,10 @@ def problem(
 
   N: parameters without embeddings; D: SFT tokens; C: FLOPs of RL. The search reaches `stretch`
   times beyond the measured sizes, tokens, RL compute and k, with RL beyond the sizes and tokens
-  that had RL. Costs between sizes are interpolated in logs.
+  that had RL. Costs between sizes are interpolated in logs. The law is of each model's base of
+  the most pretraining tokens; what the others bought is among the measured splits.
   """
-  splits = quality.splits[quality.splits['sft_tokens'] > 0]
+  splits = most_pretrained(quality.splits[quality.splits['sft_tokens'] > 0])
   splits = splits[splits['strategy'] == 'majority']
   trained = splits[splits['rl_flops'] > 0]
   reach = lambda rows, column: (float(rows[column].min()), float(rows[column].max()))

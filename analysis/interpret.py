@@ -11,7 +11,7 @@ from analysis.fit import Fit, fit
 from analysis.frontier import Quality
 from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout, heldout_majority
 from analysis.readings import RUN
-from analysis.tables import CELL, Study
+from analysis.tables import CELL, Study, most_pretrained
 
 
 class Reading(NamedTuple):
@@ -20,7 +20,8 @@ class Reading(NamedTuple):
   study: Study
   quality: Quality | None
   losses: pd.DataFrame  # readings.losses, with `held_out`
-  loss_fit: Fit | None  # L(N, D), or L(D) for one size; fitted without the held-out rows
+  # L(N, D), or L(D) for one size, of the bases of the most pretraining; without the held-out rows
+  loss_fit: Fit | None
   coverage: pd.DataFrame  # one row a bank: the coverage laws, fitted on small k, tested on the rest
   changes: pd.DataFrame  # readings.rl_changes
   rl_fits: dict  # readings.RUN -> the sigmoid, or the log-linear law where that is not identified
@@ -53,7 +54,7 @@ def interpret(study: Study) -> Reading:
 
   quality = attempt('coverage, RL, joint law and frontier', frontier.qualities, study)
   losses = _hold_out_corner(readings.losses(study))
-  loss_fit = attempt('loss law', fit_losses, losses)
+  loss_fit = attempt('loss law', fit_losses, most_pretrained(losses))
   changes, rl_fits = pd.DataFrame(), {}
   coverage, joint, majority, corner = pd.DataFrame(), None, None, None
   corner_majority = None
@@ -64,7 +65,7 @@ def interpret(study: Study) -> Reading:
       missing.append('RL laws: no RL point with its SFT parent on the same problems; add rl stages')
     else:
       rl_fits = fit_rl(changes, missing)
-    cells = study.counts[study.counts['sft_tokens'] > 0]
+    cells = most_pretrained(study.counts[study.counts['sft_tokens'] > 0])
     clusters = 'seed' if cells['seed'].nunique() > 1 else None
     ks = tuple(sorted(quality.splits['k'].unique()))
     if len(quality.splits) < 4 * len(ks):
@@ -116,12 +117,14 @@ def fit_losses(losses: pd.DataFrame) -> Fit:
 
 
 def majority_rows(quality: Quality) -> pd.DataFrame:
-  """majority@k of every split, the mean over seeds, as `fit_majority` takes it."""
+  """majority@k of the splits of each model's base of the most pretraining tokens, the mean over
+  seeds, as `fit_majority` takes it."""
   by_problem = np.nanmean(quality.majority, axis=1)
   rows = quality.splits.assign(
     value=by_problem.mean(1), stderr=by_problem.std(1, ddof=1) / np.sqrt(by_problem.shape[1])
   )
-  return rows[rows['sft_tokens'] > 0].reset_index(drop=True)
+  rows = most_pretrained(rows[rows['sft_tokens'] > 0])
+  return rows.reset_index(drop=True)
 
 
 def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:

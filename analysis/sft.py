@@ -91,6 +91,9 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     }
   )
   found['repeats'] = found['tokens'] > REPEATED * found['unique']
+  bases = found.groupby('model')['pretrained'].transform('nunique')
+  named = found['model'] + ', ' + found['pretrained'].map(style.human).astype(str) + ' pretrained'
+  found['model'] = found['model'].where(bases == 1, named)  # a law "a size each" is of one base
   place = found.groupby(['seed', 'size', 'pretrained'])['tokens'].transform(_places)
   return found.assign(budget=place).sort_values(['size', 'seed', 'tokens'], ignore_index=True)
 
@@ -143,7 +146,8 @@ def candidates(found: pd.DataFrame, measure: str) -> list[Candidate]:
     Candidate('power, a size each', 'power', {'x': 'tokens', 'L': measure}, 'model'),
     Candidate('rectified, a size each', 'rectified', {'D': 'tokens', 'L': measure}, 'model'),
   ]
-  along = next((x for x in ('size', 'pretrained') if found[x].nunique() > 1), None)
+  varied = [x for x in ('size', 'pretrained') if found[x].nunique() > 1]
+  along = varied[0] if len(varied) == 1 else None  # laws of both are not there
   if along is not None and found[along].min() > 0:
     both = {'X': along, 'D': 'tokens', 'L': measure}
     laws += [
@@ -152,7 +156,7 @@ def candidates(found: pd.DataFrame, measure: str) -> list[Candidate]:
     ]
   if found['repeats'].any():
     unique = {'D': 'tokens', 'U': 'unique', 'L': measure}
-    if found['size'].nunique() > 1:
+    if varied == ['size']:
       laws.append(Candidate('data-constrained', 'data_constrained', {'N': 'size', **unique}))
     laws.append(Candidate('data-constrained, a size each', 'repeated', unique, 'model'))
   return laws

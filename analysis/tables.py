@@ -36,6 +36,13 @@ class Study(NamedTuple):
   workdir: Path
 
 
+def most_pretrained(rows: pd.DataFrame) -> pd.DataFrame:
+  """Those of each model's base of the most pretraining tokens: what a law of one base is fitted to,
+  where a study has several."""
+  most = rows.groupby('model')['pretrain_tokens'].transform('max')
+  return rows[rows['pretrain_tokens'] == most]
+
+
 def plans(workdir, study: str | None = None) -> dict[str, dict]:
   """Name -> plan of the studies in a workdir, the newest last; one of them if `study` is named.
 

@@ -43,7 +43,7 @@ def sweep(decay: float, budgets: int = 5) -> tuple[float, float]:
   """(the saving that a study plans, the saving by arithmetic) of budgets that double."""
   c = quickstart.get_config()
   c.seeds, c.model.sizes = (0,), c.model.sizes[-1:]
-  c.pretrain.tokens, c.pretrain.tasks = 0, ()
+  c.pretrain.tokens, c.pretrain.tasks = (), ()
   c.rl.updates = c.rl.sizes = c.rl.sft_tokens = ()
   step = c.sft.rows * c.data.row_tokens
   c.sft.decay, c.sft.tokens = decay, tuple(step * 100 * 2**i for i in range(budgets))

@@ -30,7 +30,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.sft_problems = 72_000
   c.pretrain.tasks = ('chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)',)
   c.pretrain.examples = 10_000
-  c.pretrain.tokens = 262_144
+  c.pretrain.tokens = (262_144,)
   c.model.sizes = ('25k', '75k', '400k')
   c.sft.tokens = (98_304, 196_608, 393_216, 786_432, 1_572_864)
   c.rl.algorithm = 'dapo'
@@ -44,7 +44,7 @@ def get_config(arg: str = '') -> ConfigDict:
     c.seeds = (0,)
     c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 2_000, 200, 64
     c.data.test_problems = 16
-    c.pretrain.examples, c.pretrain.tokens = 1_000, 9_216
+    c.pretrain.examples, c.pretrain.tokens = 1_000, (9_216,)
     c.model.sizes, c.rl.sizes = ('25k', '75k'), ('25k',)
     c.sft.tokens, c.rl.sft_tokens = (9_216, 18_432, 36_864), (36_864,)
     c.rl.updates = (2, 4)

@@ -42,7 +42,7 @@ def base(arg: str = '') -> ConfigDict:
   c.data.sft_problems, c.data.rl_problems = 3_000, 6_144
   c.data.test_problems = 128
   c.pretrain.tasks = ('chain_sum(min_terms=3,max_terms=3,min_digits=1,max_digits=1)',)
-  c.pretrain.examples, c.pretrain.tokens = 2_000, 98_304
+  c.pretrain.examples, c.pretrain.tokens = 2_000, (98_304,)
   c.model.sizes = ('75k',)
   c.sft.tokens = (524_288,)
   c.sample.n = c.sample.block_samples = 64
@@ -54,7 +54,7 @@ def base(arg: str = '') -> ConfigDict:
     c.seeds = (0,)
     c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 500, 200, 64
     c.data.test_problems = 16
-    c.pretrain.examples, c.pretrain.tokens = 500, 6_144
+    c.pretrain.examples, c.pretrain.tokens = 500, (6_144,)
     c.model.sizes = c.synthetic.sizes = ('25k',)
     c.sft.tokens = (98_304,)
     c.sample.n = c.sample.block_samples = 32

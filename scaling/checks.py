@@ -52,6 +52,7 @@ ELEMENTS = {  # of the fields that are tuples; values are distinct, but of those
   'data.sft_rates': float,
   'pretrain.tasks': str,
   'pretrain.rates': float,
+  'pretrain.tokens': float,
   'sft.tokens': float,
   'sft.unique_tokens': float,
   'rl.updates': int,
@@ -92,7 +93,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'at least 0',
     lambda x: x >= 0,
     'data.sft_rates pretrain.rates pretrain.temperature '
-    'data.seed data.rl_problems optimizer.weight_decay pretrain.tokens pretrain.warmup_steps '
+    'data.seed data.rl_problems optimizer.weight_decay pretrain.warmup_steps '
     'sft.warmup_steps rl.warmup_steps rl.kl_coef rl.kl_target rl.entropy_coef rl.importance_cap '
     'rl.staleness rl.overlong_cache rl.environments rl.value_clip rl.teacher_coef optimizer.z_loss '
     'lora.rank mechanics.loss_chunk model.mup_base '
@@ -567,13 +568,13 @@ def validate(c: ConfigDict) -> None:
     )
 
   _require(
-    bool(c.pretrain.tasks) == (c.pretrain.tokens > 0),
+    bool(c.pretrain.tasks) == bool(c.pretrain.tokens),
     'config.pretrain.tokens and config.pretrain.tasks: set both, or neither to start from scratch',
   )
   budgets = {
     'sft.tokens': sorted(c.sft.tokens),
     'sft.unique_tokens': sorted(c.sft.unique_tokens),
-    'pretrain.tokens': [c.pretrain.tokens] * bool(c.pretrain.tokens),
+    'pretrain.tokens': sorted(c.pretrain.tokens),
   }
   for key, tokens in budgets.items():
     stage = key.split('.')[0]

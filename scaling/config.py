@@ -89,7 +89,7 @@ def default() -> ConfigDict:
   c.pretrain.temperature = 0.0
   # Examples of the mixture, distinct but for those of a file that has fewer than its rate asks for.
   c.pretrain.examples = 10_000
-  c.pretrain.tokens = 0
+  c.pretrain.tokens = ()  # budgets, each a base of its own that all else is crossed with
   c.pretrain.rows = 16  # packed rows in a batch
   c.pretrain.learning_rate = 2e-3
   c.pretrain.warmup_steps = 20

@@ -111,11 +111,12 @@ def expand(c: ConfigDict) -> list[Stage]:
     if c.hosted.model:
       _hosted(c, seed, data, add)
       continue
-    ends = {size: _branches_of(c, seed, size, data, add) for size in c.model.sizes}
-    scorers = _test_time(c, seed, ends, add)
-    _reinforced(c, ends, scorers, add)
-    rounds.expand(c, ends, scorers, _sampled, add)
-    self_training.expand(c, ends, scorers, _sampled, add)
+    for pretrained in sorted(c.pretrain.tokens) or (0,):
+      ends = {size: _branches_of(c, seed, size, pretrained, data, add) for size in c.model.sizes}
+      scorers = _test_time(c, seed, ends, add)
+      _reinforced(c, ends, scorers, add)
+      rounds.expand(c, ends, scorers, _sampled, add)
+      self_training.expand(c, ends, scorers, _sampled, add)
   return list(tree.values())
 
 
@@ -274,8 +275,8 @@ def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None
         done = updates
 
 
-def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
-  """Adds the stages of one model at one seed."""
+def _branches_of(c: ConfigDict, seed: int, size: str, pretrained: float, data: dict, add) -> End:
+  """Adds the stages of one model, pretrained on so many tokens, at one seed."""
   begun, model = model_of(c, size)
   tuned = dataclasses.replace(model, lora_rank=c.lora.rank, lora_alpha=float(c.lora.alpha))
   width_rule = (64 / model.d_model) ** c.optimizer.width_exponent
@@ -287,6 +288,8 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
     optimizer={k: v for k, v in c.optimizer.items() if k != 'width_exponent'},
   )
   name = f'{size} seed {seed}'
+  if len(c.pretrain.tokens) > 1:
+    name += f', {pretrained:,.0f} pretrained'
 
   def sample(parent: str, label: str) -> str:
     drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
@@ -300,7 +303,7 @@ def _branches_of(c: ConfigDict, seed: int, size: str, data: dict, add) -> End:
       learning_rate=part.learning_rate * width_rule,
     )  # fmt: skip
 
-  end = _steps(c.pretrain.tokens, c.pretrain.rows, c.data.row_tokens) if c.pretrain.tokens else 0
+  end = _steps(pretrained, c.pretrain.rows, c.data.row_tokens) if pretrained else 0
   base = train(
     'pretrain', None, f'{name}: pretrain {end} steps', c.pretrain, pool='pretrain', start=0,
     stop=end, end=end, decay=math.ceil(c.pretrain.decay * end), measure=False,

@@ -51,8 +51,9 @@ CASES = [
   ('optimizer.width_exponent', float('nan'), 'config.optimizer.width_exponent is nan: .*finite'),
   ('pretrain.tasks', (1,), 'config.pretrain.tasks has 1: each of its values must be text'),
   ('pretrain.examples', 0, 'config.pretrain.examples'),
-  ('pretrain.tokens', -1, 'config.pretrain.tokens is -1: it must be at least 0'),
-  ('pretrain.tokens', 10_000, 'config.pretrain.tokens and config.pretrain.tasks'),
+  ('pretrain.tokens', ('1e5',), "config.pretrain.tokens has '1e5': .* a finite number"),
+  ('pretrain.tokens', (1024, 1100), 'config.pretrain.tokens'),
+  ('pretrain.tokens', (10_000,), 'config.pretrain.tokens and config.pretrain.tasks'),
   ('pretrain.rows', 0, 'config.pretrain.rows'),
   ('pretrain.learning_rate', -1e-3, 'config.pretrain.learning_rate'),
   ('pretrain.warmup_steps', -1, 'config.pretrain.warmup_steps'),
@@ -311,9 +312,9 @@ def test_all_that_is_left_of_a_file_is_a_count():
 
 def test_pretraining_of_less_than_a_batch_is_refused():
   c = config.default()
-  c.pretrain.tasks, c.pretrain.tokens = (c.data.task,), 1024
+  c.pretrain.tasks, c.pretrain.tokens = (c.data.task,), (1024,)
   checks.validate(c)
-  c.pretrain.tokens = 1023
+  c.pretrain.tokens = (1023,)
   with pytest.raises(BadInput, match=r'config.pretrain.tokens has 1,023, less than one batch'):
     checks.validate(c)
 

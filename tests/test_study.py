@@ -157,6 +157,17 @@ def test_each_budget_of_unique_tokens_has_its_trunk_and_all_branches():
   assert {by_id[i].kind for i in shared} == {'pretrain'}
 
 
+def test_all_is_crossed_with_each_budget_of_pretraining():
+  one, two = tiny.get_config(), tiny.get_config()
+  two.pretrain.tokens = (2048, 1024)
+  single, tree = study.expand(one), study.expand(two)
+  bases = [s for s in tree if s.kind == 'pretrain']
+  assert [s.recipe['stop'] for s in bases if s.recipe['seed'] == bases[0].recipe['seed']] == [4, 8]
+  assert all(s.parent is None for s in bases) and len(tree) == 2 * len(single)
+  assert {s.id for s in single} < {s.id for s in tree}  # a study of one budget shares its stages
+  assert bases[-1].label.endswith('2,048 pretrained: pretrain 8 steps')
+
+
 def test_the_name_of_a_stage_follows_the_recipe_and_not_the_mechanics():
   base, mechanics, recipe = tiny.get_config(), tiny.get_config(), tiny.get_config()
   mechanics.mesh.data, mechanics.mechanics.microbatches, mechanics.checkpoint_seconds = 8, 2, 1.0

@@ -118,7 +118,7 @@ def test_an_argument_of_every_program_is_what_it_takes():
 def test_a_study_on_a_topology():
   """A tiny study on four chips: every program is described, and every stage."""
   c, lines = _config(fsdp=2, tensor=2), []
-  c.pretrain.tasks, c.pretrain.tokens, c.rl.updates = (), 0, (2,)
+  c.pretrain.tasks, c.pretrain.tokens, c.rl.updates = (), (), (2,)
   c.rl.prompts, c.rl.group, c.rl.minibatches = c.sample.block_prompts, c.sample.block_samples, 1
   c.mechanics.remat, c.mechanics.loss_chunk = 'block', 16
   topology.report(c, 'v5e:2x2', lines.append)

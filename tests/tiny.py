@@ -10,7 +10,7 @@ def get_config(arg: str = ''):
   c.data.validation_problems, c.data.test_problems = 32, 4
   c.data.row_tokens = 32
   c.pretrain.tasks = ('chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)',)
-  c.pretrain.examples, c.pretrain.tokens, c.pretrain.rows = 200, 1024, 8
+  c.pretrain.examples, c.pretrain.tokens, c.pretrain.rows = 200, (1024,), 8
   c.pretrain.warmup_steps = c.sft.warmup_steps = 2
   c.model.sizes = ('25k',)
   c.sft.tokens, c.sft.rows = (1024, 2048), 8

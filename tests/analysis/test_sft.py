@@ -54,6 +54,20 @@ def multiplicative():
   return sft.compare(sft.cells(records(MULTIPLICATIVE)), resamples=60)
 
 
+def test_each_base_has_a_law_of_its_own_where_pretraining_differs():
+  table = records(MULTIPLICATIVE, seeds=(0,), sizes={'25k': 25e3})
+  more = table.assign(
+    pretrain_tokens=4e5, value=0.8 * table['value'], trunk='25k-0-more',
+    stage=[f'more-{i}' for i in range(len(table))],
+  )  # fmt: skip
+  found = sft.cells(pd.concat([table, more], ignore_index=True))
+  assert set(found['model']) == {'25k, 100k pretrained', '25k, 400k pretrained'}
+  laws_of = {c.name: c for c in sft.candidates(found, 'loss')}
+  assert laws_of['multiplicative'].columns['X'] == 'pretrained'
+  both = sft.cells(pd.concat([records(MULTIPLICATIVE, seeds=(0,)), more], ignore_index=True))
+  assert 'multiplicative' not in {c.name for c in sft.candidates(both, 'loss')}
+
+
 def test_cells_are_those_of_sft_alone_and_their_budgets_are_counted_from_the_end():
   table = records(MULTIPLICATIVE, seeds=(0,), sizes={'25k': 25e3})
   other = table.head(3).assign(rl_updates=10)

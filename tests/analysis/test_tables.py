@@ -137,3 +137,8 @@ def test_the_crossed_study_is_of_the_largest_pool_and_of_no_run_of_its_own():
   kept = tables.crossed(pd.DataFrame(rows))
   assert kept['sft_pool_tokens'].fillna(-1).tolist() == [200, -1, 30, 0]
   assert len(tables.crossed(pd.DataFrame(rows).drop(columns='sft_pool_tokens'))) == 5
+
+
+def test_a_law_of_one_base_is_of_the_most_pretrained_of_each_model():
+  rows = pd.DataFrame({'model': ['a', 'a', 'b', 'b', 'b'], 'pretrain_tokens': [1, 2, 5, 3, 5]})
+  assert tables.most_pretrained(rows).index.tolist() == [1, 2, 4]

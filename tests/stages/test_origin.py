@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory):
 
 def config_from(folder, **changed):
   c = tiny.get_config()
-  c.pretrain.tasks, c.pretrain.tokens = (), 0
+  c.pretrain.tasks, c.pretrain.tokens = (), ()
   c.model.sizes, c.rl.updates, c.rl.sizes = ('small',), (), ()
   c.sft.tokens, c.rl.sft_tokens = (2048,), ()
   c.init_from = str(folder)

@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
   c = tiny.get_config()
   c.data.attempts, c.data.row_tokens = 0.5, 64
   c.data.sft_problems, c.data.rl_problems, c.data.validation_problems = 40, 0, 4
-  c.pretrain.tasks, c.pretrain.tokens, c.sft.tokens, c.rl.updates = (), 0, (2048,), ()
+  c.pretrain.tasks, c.pretrain.tokens, c.sft.tokens, c.rl.updates = (), (), (2048,), ()
   c.sample.n, c.sample.block_samples = 4, 4
   branch = [s for s in study.expand(c) if s.kind == 'sft'][-1]
   workdir, recipe, mesh = tmp_path_factory.mktemp('search'), branch.recipe, sharding.make_mesh()

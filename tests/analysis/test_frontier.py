@@ -93,7 +93,8 @@ def test_cross_fit_undoes_the_winners_curse():
 
 def test_seeds_widen_the_band():
   """Two seeds that differ by more than their problems do: the band covers both."""
-  splits = pd.DataFrame({'k': [1], 'seeds': [2], 'problems': [50]})
+  splits = pd.DataFrame({'model': ['25k'], 'k': [1], 'seeds': [2], 'problems': [50]})
+  splits['pretrain_tokens'] = 0.0
   costs = 'pretrain_flops', 'sft_flops', 'rl_flops', 'query_prefill_flops', 'query_decode_flops'
   for column in costs:
     splits[column] = 1.0

@@ -156,8 +156,8 @@ def test_a_scorer_that_raises_is_not_correct(monkeypatch):
   def raises(text, entry):
     raise ZeroDivisionError
 
+  problem = problems('chain_sum')[0]  # drawn before the patch: drawing scores, too
   monkeypatch.setattr(untrusted, 'scorer', lambda task: raises)
-  problem = problems('chain_sum')[0]
   assert verify(problem, problem.solution) == (False, problem.answer, 'error')
 
 

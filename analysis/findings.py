@@ -80,28 +80,40 @@ def _best_size(losses: pd.DataFrame, tokens: float) -> str:
 
 
 def loss(reading: Reading) -> list[str]:
-  """Does held-out loss fall with tokens, and with size; does the law predict the held-out point."""
+  """Does held-out loss fall with tokens, size, pretraining; does the law predict the held-out point."""
   losses = reading.losses
   if losses.empty:
     return []
   lines = []
   by_tokens = readings.loss_changes(losses, 'tokens')
   if not by_tokens.empty:
-    last = by_tokens.sort_values('params_non_embedding').iloc[-1]
+    last = by_tokens.sort_values(['params_non_embedding', 'pretrain_tokens']).iloc[-1]
+    bases = by_tokens['pretrain_tokens'].nunique() > 1
+    noun = 'base' if bases else 'size'
     lines.append(
-      f'More SFT tokens: held-out loss {_tally(by_tokens, "size", "falls", "rises")}; '
-      f'{last["model"]} goes from {last["from"]:.3f} to {last["to"]:.3f} nats per response token '
+      f'More SFT tokens: held-out loss {_tally(by_tokens, noun, "falls", "rises")}; '
+      f'{readings.group_name(last, bases)} goes from {last["from"]:.3f} to {last["to"]:.3f} nats per response token '
       f'from {human(last["first"])} to {human(last["last"])} tokens '
       f'({_signed_interval(last, 3)}).'
     )
   by_size = readings.loss_changes(losses, 'params_non_embedding')
   if not by_size.empty:
-    last = by_size.sort_values('tokens').iloc[-1]
+    last = by_size.sort_values(['tokens', 'pretrain_tokens']).iloc[-1]
+    same = losses[losses['pretrain_tokens'] == last['pretrain_tokens']]
     lines.append(
       f'Larger models: held-out loss {_tally(by_size, "SFT budget", "falls", "rises")}; at '
       f'{human(last["tokens"])} SFT tokens it goes from {last["from"]:.3f} to {last["to"]:.3f} '
       f'from {human(last["first"])} to {human(last["last"])} parameters '
-      f'({_signed_interval(last, 3)}).{_best_size(losses, last["tokens"])}'
+      f'({_signed_interval(last, 3)}).{_best_size(same, last["tokens"])}'
+    )
+  by_base = readings.loss_changes(losses, 'pretrain_tokens')
+  if not by_base.empty:
+    last = by_base.sort_values(['params_non_embedding', 'tokens']).iloc[-1]
+    lines.append(
+      f'More pretraining: held-out loss after SFT {_tally(by_base, "SFT run", "falls", "rises")}; '
+      f'of {last["model"]} after {human(last["tokens"])} SFT tokens it goes from '
+      f'{last["from"]:.3f} to {last["to"]:.3f} from {human(last["first"])} to '
+      f'{human(last["last"])} tokens of pretraining ({_signed_interval(last, 3)}).'
     )
   law = reading.loss_fit
   if law is not None and law.holdout_error is not None:

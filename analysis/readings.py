@@ -20,11 +20,13 @@ def verdict(low: float, high: float, up: str, down: str) -> str:
 
 
 def token_column(loss: pd.DataFrame) -> str:
-  """'sft_unique_tokens' where each budget repeats its own unique tokens; else 'sft_tokens'."""
+  """'sft_unique_tokens' where every one of several budgets repeats its own unique tokens; else
+  'sft_tokens'."""
   if 'sft_unique_tokens' not in loss or (loss['sft_unique_tokens'] >= loss['sft_tokens']).all():
     return 'sft_tokens'
   sets = loss.groupby(['seed', 'model', 'pretrain_tokens'])['sft_unique_tokens']
-  return 'sft_unique_tokens' if (sets.nunique() == sets.size()).all() else 'sft_tokens'
+  own = sets.size().max() > 1 and (sets.nunique() == sets.size()).all()
+  return 'sft_unique_tokens' if own else 'sft_tokens'
 
 
 def losses(study: Study) -> pd.DataFrame:
@@ -54,10 +56,12 @@ def losses(study: Study) -> pd.DataFrame:
 def loss_changes(loss: pd.DataFrame, along: str) -> pd.DataFrame:
   """The change of held-out loss from the least to the most `along`, all else equal.
 
-  along 'tokens': one row a model; 'params_non_embedding': one row a budget. low, high: 95 %, as if
-  the two ends were independent (they share their problems, so it is wider than it need be).
+  along 'tokens' (of SFT): one row a model and base; 'params_non_embedding' and 'pretrain_tokens':
+  one row for each of the others. low, high: 95 %, as if the two ends were independent (they share
+  their problems, so it is wider than it need be).
   """
-  by = [c for c in PARENT if c != ('sft_tokens' if along == 'tokens' else 'model')]
+  same = {'tokens': 'sft_tokens', 'params_non_embedding': 'model'}
+  by = [c for c in PARENT if c != same.get(along, along)]
   rows = []
   for key, cells in loss.groupby(by):
     cells = cells.sort_values(along)

@@ -102,6 +102,17 @@ def test_findings_say_so_when_numbers_contradict(tmp_path):
   assert 'held-out loss rises at 5 of 5 SFT budgets' in said
 
 
+def test_a_base_that_learns_worse_for_more_pretraining_is_said(reading):
+  less = reading.losses
+  more = less.assign(pretrain_tokens=4 * less['pretrain_tokens'], value=less['value'] + 1)
+  both = pd.concat([less, more], ignore_index=True)
+  said = ' '.join(findings.loss(reading._replace(losses=both)))
+  assert 'More pretraining: held-out loss after SFT rises at 15 of 15 SFT runs; of 150k' in said
+  assert '(+1.000, 95 % +0.' in said
+  assert 'More SFT tokens: held-out loss falls at 6 of 6 bases; 150k, ' in said
+  assert 'More pretraining' not in ' '.join(findings.loss(reading))
+
+
 def test_a_law_worse_than_its_baseline_is_called_worse(reading):
   law = reading.loss_fit._replace(holdout_error=0.2, baseline_error=0.1)
   assert 'the law is 2.0 times worse' in ' '.join(findings.loss(reading._replace(loss_fit=law)))

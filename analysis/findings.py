@@ -80,7 +80,8 @@ def _best_size(losses: pd.DataFrame, tokens: float) -> str:
 
 
 def loss(reading: Reading) -> list[str]:
-  """Does held-out loss fall with tokens, size, pretraining; does the law predict the held-out point."""
+  """Does held-out loss fall with tokens, size and pretraining; does the law predict the held-out
+  point."""
   losses = reading.losses
   if losses.empty:
     return []
@@ -92,8 +93,8 @@ def loss(reading: Reading) -> list[str]:
     noun = 'base' if bases else 'size'
     lines.append(
       f'More SFT tokens: held-out loss {_tally(by_tokens, noun, "falls", "rises")}; '
-      f'{readings.group_name(last, bases)} goes from {last["from"]:.3f} to {last["to"]:.3f} nats per response token '
-      f'from {human(last["first"])} to {human(last["last"])} tokens '
+      f'{readings.group_name(last, bases)} goes from {last["from"]:.3f} to {last["to"]:.3f} nats '
+      f'per response token from {human(last["first"])} to {human(last["last"])} tokens '
       f'({_signed_interval(last, 3)}).'
     )
   by_size = readings.loss_changes(losses, 'params_non_embedding')

@@ -11,7 +11,7 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m "not slow and not peers"
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not peers"
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m "slow and not peers"

@@ -396,7 +396,7 @@ def fit_beta_binomial(c: ArrayLike, n: ArrayLike) -> tuple[float, float]:
   mean = c.sum() / n.sum()
   bounds = [(np.log(1e-6), np.log(1e6))] * 2
   starts = [np.log([mean * s, (1 - mean) * s]).clip(*bounds[0]) for s in (0.3, 3.0, 100.0)]
-  solve = lambda x: optimize.minimize(objective, x, jac=True, method='L-BFGS-B', bounds=bounds)
+  solve = lambda x: optimize.minimize(objective, x, jac=True, method='TNC', bounds=bounds)
   a, b = np.exp(min((solve(x) for x in starts), key=lambda fit: fit.fun).x)
   return float(a), float(b)
 

@@ -4,8 +4,8 @@ An example is a sequence of tokens (prompt, response, stop token) and stays whol
 examples in their order while it has room for two more of mean length, and then the two that fill it
 best: one of the next few, and the longest left that fits beside it. It is closed when nothing fits,
 so there are fewer than twice the fewest possible rows; GSM8K fills 99 % of rows of 512. Packing the
-longest first fills as much, but puts examples of one length together: a batch then holds examples
-that are alike, and models learn less from it (docs/lab-log.md).
+longest first fills no more, and puts examples of one length together, so that a batch holds
+examples that are alike (docs/lab-log.md).
 
 No TensorFlow, no JAX. Axes: N sequences, R rows, T tokens of a row.
 """

@@ -3,8 +3,10 @@
     python -m benchmarks.train --out=results/train.json
 
 Every tool trains the same architecture (Llama: RMSNorm, rotary positions, SwiGLU) on the same
-batch with AdamW, in a process of its own; the tools take turns. A tool that is not installed is
-skipped; requirements-bench.txt has them. Metrics of the file:
+batch with AdamW, in a process of its own; the tools take turns. nanodo has an architecture of its
+own, GPT-2's, here with as many products. A tool that is not installed is skipped;
+requirements-bench.txt has them, but for nanodo
+(pip install --no-deps git+https://github.com/google-deepmind/nanodo). Metrics of the file:
 
 - tokens_per_second, of a turn of several steps.
 - mfu: model FLOPs/s (scaling.compute: 2 FLOPs a multiply-add, causal attention, nothing for what is
@@ -28,7 +30,7 @@ from benchmarks import harness
 from scaling import compute
 from scaling.model import presets, transformer
 
-PEERS = ('hf-eager', 'hf-compile', 'tunix')
+PEERS = ('hf-eager', 'hf-compile', 'tunix', 'nanodo')
 CORES = len(os.sched_getaffinity(0))
 
 # One CPU device a core, each working on its own rows: no thread waits for another within a product.

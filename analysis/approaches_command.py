@@ -9,14 +9,10 @@ has run=… too. Approach 3 is python -m analysis.fit --law=chinchilla. Columns 
 others, as there: C=6*params*tokens.
 """
 
-import argparse
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from analysis import approaches, style
+from analysis import approaches, command, style
 from analysis import columns as tables
 from analysis.errors import BadInput
 from analysis.fit_command import parse_pairs, text_table
@@ -28,11 +24,7 @@ ROWS = 16  # of the table of optima that are printed, at the most
 
 def main(argv: list[str]) -> int:
   """0; or 2, with one line on stderr, for bad input."""
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.approaches',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command.parser('approaches', __doc__)
   parser.add_argument('table', help='.csv, .parquet or .jsonl')
   parser.add_argument(
     '--columns', required=True, help='C=flop,N=params,L=loss, and run=… of curves'
@@ -42,25 +34,19 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--bootstrap', type=int, default=500, help='resamples; default 500; 0: none')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--plot', help='the picture, a .png, .svg or .pdf file')
-  args = parser.parse_args(argv)
-  try:
-    frame, columns = tables.read_table(args.table), parse_pairs('--columns', args.columns)
-    growth = APPROACHES[args.approach](frame, columns, bootstrap=args.bootstrap, seed=args.seed)
-    print(words(growth, args.approach, args.table))
-    if args.budget:
-      print('\n' + plan(growth, budgets(args.budget)))
-    if args.plot:
-      Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
-      try:
-        drawing = growth_figure(growth, args.approach, frame, columns)
-        drawing.figure.savefig(args.plot, dpi=150)
-      except ValueError as error:
-        raise BadInput(f'--plot={args.plot}: {str(error).splitlines()[0]}') from error
-      print(args.plot)
-  except (BadInput, OSError) as error:
-    print(f'analysis.approaches: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return command.run(parser, argv, _run)
+
+
+def _run(args) -> None:
+  frame, columns = tables.read_table(args.table), parse_pairs('--columns', args.columns)
+  growth = APPROACHES[args.approach](frame, columns, bootstrap=args.bootstrap, seed=args.seed)
+  print(words(growth, args.approach, args.table))
+  if args.budget:
+    print('\n' + plan(growth, budgets(args.budget)))
+  if args.plot:
+    drawing = growth_figure(growth, args.approach, frame, columns)
+    command.save(drawing.figure, '--plot', args.plot)
+    print(args.plot)
 
 
 def budgets(text: str) -> np.ndarray:

@@ -5,13 +5,12 @@ python -m analysis.audits WORKDIR [--out=audits.png]
 draws WORKDIR/audits.parquet, which `python -m scaling.stages.audit WORKDIR` wrote.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import style
+from analysis import command, style
 from analysis.errors import BadInput
 from analysis.style import INK, MUTED, Drawing, percent
 
@@ -68,18 +67,16 @@ def picture(table: pd.DataFrame) -> Drawing:
 
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, where there is nothing to draw."""
-  parser = argparse.ArgumentParser(prog='python -m analysis.audits')
-  parser.add_argument('workdir', type=Path)
-  parser.add_argument('--out', default='audits.png', help='a PNG file')
-  args = parser.parse_args(argv)
-  try:
-    drawing = picture(load(args.workdir))
-  except BadInput as error:
-    print(f'audits: {error}', file=sys.stderr)
-    return 2
-  drawing.figure.savefig(args.out, dpi=170)
-  print(f'{args.out}: {drawing.caption}')
-  return 0
+  its = command.parser('audits', __doc__)
+  its.add_argument('workdir', type=Path)
+  its.add_argument('--out', default='audits.png', help='a PNG file')
+  return command.run(its, argv, _draw)
+
+
+def _draw(given) -> None:
+  drawing = picture(load(given.workdir))
+  command.save(drawing.figure, '--out', given.out, dpi=170)
+  print(f'{given.out}: {drawing.caption}')
 
 
 if __name__ == '__main__':

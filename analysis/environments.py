@@ -8,14 +8,12 @@ ends: pass@k of single responses, and the part of episodes that are solved withi
 wrong, so what k turns are to be compared with is pass@k.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis import style, tables
+from analysis import command, style, tables
 from analysis.errors import BadInput
 from analysis.style import INK, Drawing
 
@@ -104,22 +102,12 @@ def draw(found: pd.DataFrame) -> Drawing:
 
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, where there is nothing to show."""
-  head = __doc__.split('\n')[0]
-  parser = argparse.ArgumentParser('python -m analysis.environments', description=head)
-  parser.add_argument('workdir', type=Path)
-  parser.add_argument('--study', help='its name; default: all of the workdir')
-  parser.add_argument('--out', help='a picture to write')
-  args = parser.parse_args(argv)
-  try:
-    found = table(tables.load(args.workdir, args.study))
-  except BadInput as error:
-    print(error, file=sys.stderr)
-    return 2
-  print('\n'.join(words(found)))
-  if args.out:
-    draw(found).figure.savefig(args.out, dpi=150)
-    print(f'wrote {args.out}')
-  return 0
+  its = command.parser('environments', __doc__)
+  its.add_argument('--study', help='its name; default: all of the workdir')
+  its.add_argument('--out', help='a picture to write')
+  read = lambda workdir, study: table(tables.load(workdir, study))
+  picture = lambda found, path: command.save(draw(found).figure, '--out', path)
+  return command.of_study(its, read, words, {'out': picture}, argv)
 
 
 if __name__ == '__main__':

@@ -11,27 +11,21 @@ spaces in backquotes). A law of your own is a function in a file: --law=mine.py:
 analysis/laws.py says. Rows are counted from 0, the first below the header.
 """
 
-import argparse
 import importlib.util
 import shlex
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from analysis import columns as tables
-from analysis import fit, fit_plots
+from analysis import command, fit, fit_plots
 from analysis.errors import BadInput
 from analysis.laws import LAWS
 
 
 def main(argv: list[str]) -> int:
   """0; or 2, with one line on stderr, for bad input."""
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.fit',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command.parser('fit', __doc__)
   parser.add_argument('table', nargs='?', help='.csv, .parquet or .jsonl')
   parser.add_argument('--law', required=True, help='a name, FILE.py:FUNCTION, or list')
   parser.add_argument('--columns', help="the law's inputs and output: N=params,D=tokens,L=loss")
@@ -61,19 +55,13 @@ def main(argv: list[str]) -> int:
   )
   parser.add_argument('--out', help='the fit as JSON')
   parser.add_argument('--plot', help='the picture, a .png, .svg or .pdf file')
-  args = parser.parse_args(argv)
-  try:
-    if args.law == 'list':
-      print(laws_table())
-    else:
-      _run(args, shlex.join(['python', '-m', 'analysis.fit', *argv]))
-  except (BadInput, OSError) as error:
-    print(f'analysis.fit: {error}', file=sys.stderr)
-    return 2
-  return 0
+  line = shlex.join(['python', '-m', 'analysis.fit', *argv])
+  return command.run(parser, argv, lambda args: _run(args, line))
 
 
-def _run(args, command):
+def _run(args, line: str) -> None:
+  if args.law == 'list':
+    return print(laws_table())
   if not args.table or not args.columns:
     raise BadInput('give a table, and --columns=INPUT=COLUMN,…,OUTPUT=COLUMN; --law=list has laws')
   frame = tables.read_table(args.table)
@@ -82,7 +70,7 @@ def _run(args, command):
     'loss': args.loss, 'bootstrap': args.bootstrap, 'resample': args.resample,
     'clusters': args.clusters, 'profile': args.profile, 'holdout': args.holdout,
     'drop': args.drop or None, 'se': args.se, 'trials': args.trials, 'missing': args.missing,
-    'seed': args.seed, 'command': command,
+    'seed': args.seed, 'command': line,
   }  # fmt: skip
   if args.bootstrap < 0:
     raise BadInput(f'--bootstrap={args.bootstrap}: 0 or more')
@@ -103,11 +91,7 @@ def _run(args, command):
     found.to_json(args.out)
     print(args.out)
   if args.plot:
-    Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
-    try:
-      fit_plots.fit_figure(found, frame).figure.savefig(args.plot, dpi=150)
-    except ValueError as error:
-      raise BadInput(f'--plot={args.plot}: {str(error).splitlines()[0]}') from error
+    command.save(fit_plots.fit_figure(found, frame).figure, '--plot', args.plot)
     print(args.plot)
 
 

@@ -13,9 +13,7 @@ from the law's bootstrap. Costs are FLOPs, or with --rates seconds of a device, 
 money: --rates=train=4e14,prefill=3e14,decode=2e13,price=2.5 (FLOP/s; price of a device-hour).
 """
 
-import argparse
 import functools
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ import pandas as pd
 
 from analysis import (
   columns,
+  command,
   expressions,
   findings,
   fit,
@@ -42,11 +41,7 @@ from analysis.style import amount, human, percent
 
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, for bad input."""
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.frontier',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command.parser('frontier', __doc__)
   parser.add_argument('source', metavar='WORKDIR|fit.json')
   parser.add_argument('--queries', help='to be served; a study: as the report chooses; a fit: 0')
   parser.add_argument('--budget', help='one or several, comma-separated, in FLOPs or as --rates')
@@ -63,22 +58,16 @@ def main(argv=None) -> int:
   law.add_argument('--prompt', help='tokens of a query')
   law.add_argument('--response', help='tokens of a sample')
   law.add_argument('--pretrained', help='tokens of pretraining counted, where D is of fine-tuning')
-  args = parser.parse_args(argv)
-  try:
-    rates = plan_words.parse_rates(args.rates) if args.rates else None
-    asked = _asked(args)
-    if Path(args.source).is_dir():
-      drawing = _of_study(args, asked, rates)
-    else:
-      drawing = _of_fit(args, asked, rates)
-    if args.out:
-      Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-      drawing.figure.savefig(args.out, dpi=130)
-      print(args.out)
-  except (BadInput, OSError) as error:
-    print(error, file=sys.stderr)
-    return 2
-  return 0
+  return command.run(parser, argv, _run)
+
+
+def _run(args) -> None:
+  rates = plan_words.parse_rates(args.rates) if args.rates else None
+  of = _of_study if Path(args.source).is_dir() else _of_fit
+  drawing = of(args, _asked(args), rates)
+  if args.out:
+    command.save(drawing.figure, '--out', args.out, dpi=130)
+    print(args.out)
 
 
 class Asked(NamedTuple):

@@ -8,7 +8,6 @@ with Gao's fit (2210.10760) of the gold; else over updates. Of runs that are lon
 `rl_laws` are compared by what they foretell of the second half.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import overoptimization, rl_laws, style, tables
+from analysis import command, overoptimization, rl_laws, style, tables
 from analysis.errors import BadInput
 from analysis.style import INK, Drawing
 
@@ -130,42 +129,48 @@ def words(table: pd.DataFrame) -> list[str]:
   return said
 
 
-def main(argv=None) -> int:
-  """0; or 2, with one line on stderr, where there is nothing to show."""
-  head = __doc__.split('\n')[0]
-  parser = argparse.ArgumentParser('python -m analysis.reinforcement', description=head)
-  parser.add_argument('workdir', type=Path)
-  parser.add_argument('--study', help='its name; default: all of the workdir')
-  parser.add_argument('--out', help='a picture to write')
-  parser.add_argument('--laws', help='a picture of the laws of the first run to write')
-  args = parser.parse_args(argv)
-  try:
-    found = curves(args.workdir, args.study)
-  except BadInput as error:
-    print(error, file=sys.stderr)
-    return 2
-  print('\n'.join(words(summary(found))))
+def told(found: pd.DataFrame, laws: dict) -> list[str]:
+  """Lines on the curves of a study's runs: what they gained, Gao's fit, and the laws of them."""
+  lines = words(summary(found))
   for name, fit in fits(found).items():
     low, high = fit.beta_interval
-    print(
+    lines.append(
       f'{name}: gold gain d (α − β log d), α {fit.alpha:.3f}, β {fit.beta:.3f} (95 % {low:.3f} to '
       f'{high:.3f}), RMSE {fit.rmse:.3f} over {fit.points} updates'
     )
-  laws = rl_laws.of_runs(found, RUN)
   for name, compared in laws.items():
-    print('\n'.join(rl_laws.words(name, compared)))
-  if args.laws:
-    if not laws:
-      print(
-        f'--laws: no run has {rl_laws.LEAST} windows of {rl_laws.WINDOW} updates', file=sys.stderr
-      )
-      return 2
-    rl_laws.draw(*next(iter(laws.items()))).savefig(args.laws, dpi=150)
-    print(f'wrote {args.laws}')
-  if args.out:
-    draw(found).figure.savefig(args.out, dpi=150)
-    print(f'wrote {args.out}')
-  return 0
+    lines += rl_laws.words(name, compared)
+  return lines
+
+
+def _read(workdir, study) -> tuple[pd.DataFrame, dict]:
+  found = curves(workdir, study)
+  return found, rl_laws.of_runs(found, RUN)
+
+
+def _draw_laws(laws: dict, path) -> None:
+  """Of the first run that is long enough. BadInput where none is."""
+  if not laws:
+    raise BadInput(f'--laws: no run has {rl_laws.LEAST} windows of {rl_laws.WINDOW} updates')
+  command.save(rl_laws.draw(*next(iter(laws.items()))), '--laws', path)
+
+
+def main(argv=None) -> int:
+  """0; or 2, with one line on stderr, where there is nothing to show."""
+  its = command.parser('reinforcement', __doc__)
+  its.add_argument('--study', help='its name; default: all of the workdir')
+  its.add_argument('--out', help='a picture to write')
+  its.add_argument('--laws', help='a picture of the laws of the first run to write')
+  return command.of_study(
+    its,
+    _read,
+    lambda read: told(*read),
+    {
+      'laws': lambda read, path: _draw_laws(read[1], path),
+      'out': lambda read, path: command.save(draw(read[0]).figure, '--out', path),
+    },
+    argv,
+  )
 
 
 if __name__ == '__main__':

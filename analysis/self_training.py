@@ -14,7 +14,6 @@ same test problems, and round 0 is the SFT branch beside it. All differences are
     paths     accuracy over the log of distinct reasoning paths (RFT, 2308.01825)
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, readings, tables
+from analysis import command, estimators, readings, tables
 from analysis.errors import BadInput
 
 RUN = ['run', 'model']
@@ -335,34 +334,33 @@ def paths(runs: Runs) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
+def _told(found: Found) -> list[str]:
+  from analysis import self_training_words  # it reads what this makes
+
+  lines = [f'- {line}' for line in self_training_words.words(found)]
+  return [self_training_words.shown(found.watch, found.K).to_string(index=False), *lines]
+
+
+def _write(found: Found, folder: Path) -> None:
+  """The watch as CSV, the comparisons as JSON, and the pictures."""
+  from analysis import self_training_plots
+
+  folder.mkdir(parents=True, exist_ok=True)
+  found.watch.to_csv(folder / 'watch.csv', index=False)
+  (folder / 'comparisons.json').write_text(
+    json.dumps({name: getattr(found, name).to_dict('records')
+                for name in ('against', 'recovered', 'paths')}, indent=1)
+  )  # fmt: skip
+  for drawing in self_training_plots.figures(found):
+    command.save(drawing.figure, '--out', folder / f'{drawing.name}.png')
+
+
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, where there is nothing to show."""
-  parser = argparse.ArgumentParser('python -m analysis.self_training', description=__doc__.split(
-    '\n')[0])  # fmt: skip
-  parser.add_argument('workdir', type=Path)
-  parser.add_argument('--study', help='its name; default: the newest of the workdir')
-  parser.add_argument('--out', type=Path, help='a folder for pictures and tables')
-  args = parser.parse_args(argv)
-  try:
-    found = read(args.workdir, args.study)
-  except BadInput as error:
-    print(error, file=sys.stderr)
-    return 2
-  from analysis import self_training_plots, self_training_words  # they read what this makes
-
-  print(self_training_words.shown(found.watch, found.K).to_string(index=False))
-  print('\n'.join(f'- {line}' for line in self_training_words.words(found)))
-  if args.out:
-    args.out.mkdir(parents=True, exist_ok=True)
-    found.watch.to_csv(args.out / 'watch.csv', index=False)
-    (args.out / 'comparisons.json').write_text(
-      json.dumps({name: getattr(found, name).to_dict('records')
-                  for name in ('against', 'recovered', 'paths')}, indent=1)
-    )  # fmt: skip
-    for drawing in self_training_plots.figures(found):
-      drawing.figure.savefig(args.out / f'{drawing.name}.png', dpi=150)
-      print(f'wrote {args.out / drawing.name}.png')
-  return 0
+  its = command.parser('self_training', __doc__)
+  its.add_argument('--study', help='its name; default: the newest of the workdir')
+  its.add_argument('--out', type=Path, help='a folder for pictures and tables')
+  return command.of_study(its, read, _told, {'out': _write}, argv)
 
 
 if __name__ == '__main__':

@@ -17,15 +17,13 @@ Where models learned from their own samples by runs of 'rft' (config.synthetic),
 against the number of distinct reasoning paths (2308.01825), and of examples.
 """
 
-import argparse
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis import fit, style, tables
+from analysis import command, fit, style, tables
 from analysis.errors import BadInput
 from analysis.style import ACCENT, INK, MUTED, Drawing
 
@@ -423,25 +421,20 @@ def draw(compared: Compared) -> Drawing:
 
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, where there is nothing to compare."""
-  head = __doc__.split('\n')[0]
-  parser = argparse.ArgumentParser('python -m analysis.sft', description=head)
-  parser.add_argument('workdir', type=Path)
-  parser.add_argument('--study', help='its name; the newest of the workdir if left out')
-  parser.add_argument('--out', help='a picture to write')
-  parser.add_argument('--csv', help='the table to write')
-  args = parser.parse_args(argv)
-  try:
-    compared = of_study(tables.read(args.workdir, args.study))
-  except BadInput as error:
-    print(error, file=sys.stderr)
-    return 2
-  print(shown(compared).to_string(index=False))
-  print('\n'.join(['', *words(compared), *compared.missing]))
-  if args.csv:
-    compared.table.to_csv(args.csv, index=False)
-  if args.out:
-    draw(compared).figure.savefig(args.out, dpi=150)
-  return 0
+  its = command.parser('sft', __doc__)
+  its.add_argument('--study', help='its name; the newest of the workdir if left out')
+  its.add_argument('--out', help='a picture to write')
+  its.add_argument('--csv', help='the table to write')
+  return command.of_study(
+    its,
+    lambda workdir, study: of_study(tables.read(workdir, study)),
+    lambda found: [shown(found).to_string(index=False), '', *words(found), *found.missing],
+    {
+      'csv': lambda found, path: found.table.to_csv(path, index=False),
+      'out': lambda found, path: command.save(draw(found).figure, '--out', path),
+    },
+    argv,
+  )
 
 
 if __name__ == '__main__':

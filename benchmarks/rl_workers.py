@@ -36,7 +36,7 @@ def postscale(work):
   from scaling.data.batches import Problem
   from scaling.model import transformer
   from scaling.rewards.feedback import Reward
-  from scaling.stages import rl
+  from scaling.stages import carried, rl
 
   cfg = transformer.ModelConfig(**work['model'])
   mesh = sharding.make_mesh(data=work['data'])
@@ -71,7 +71,7 @@ def postscale(work):
     audited=compute.empty(), teacher=None, room=0,
   )  # fmt: skip
   state = train_step.make_init(cfg, opt, mesh)(jax.random.key(0))
-  side, key = rl.Side([], 0, np.full(len(texts), np.nan), 0.0, None), jax.random.key(1)
+  side, key = carried.Side([], 0, np.full(len(texts), np.nan), 0.0, None), jax.random.key(1)
 
   def run(updates):
     nonlocal state, side

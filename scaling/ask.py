@@ -16,6 +16,7 @@ from scaling.errors import BadInput
 from scaling.model.transformer import Mechanics
 from scaling.rewards import reward_model, verifiers
 from scaling.stages import preference, stage
+from scaling.truncation import Truncation
 
 SHOWN = 8  # samples and answers that are printed
 
@@ -41,7 +42,7 @@ def _drawn(c: ConfigDict, workdir: Path, chosen: stage.Stage, problem, data, mes
   shape = sample_step.SampleShape(1, n, n, width, recipe.response_tokens)
   cfg = stage.model(chosen.recipe)
   how = stage.mechanics(Mechanics(**c.mechanics), chosen.recipe, mesh)
-  truncation = sample_step.Truncation(recipe.top_k, recipe.top_p, recipe.min_p)
+  truncation = Truncation(recipe.top_k, recipe.top_p, recipe.min_p)
   draw = sample_step.make_sampler(cfg, shape, mesh, how, truncation)
   prompts = batches.encode_prompts([problem], data.vocab, width)
   ends = stops.table(data.vocab, [data.vocab.stop], list(recipe.stop))

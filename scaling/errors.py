@@ -6,3 +6,9 @@ class BadInput(ValueError):
 
   `run.py` prints it without a traceback and exits with code 2.
   """
+
+
+def require(ok: bool, message: str) -> None:
+  """BadInput with this message where it is not so."""
+  if not ok:
+    raise BadInput(message)

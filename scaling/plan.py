@@ -58,7 +58,7 @@ def estimate(stage: Stage) -> dict:
     return _rewarded(stage)
   if stage.kind == 'synthesize' and not _asked_again(recipe):
     return compute.empty()
-  response = recipe['response_tokens'] * recipe.get('turns', 1)
+  response = recipe['response_tokens'] * (recipe['turns'] if stage.kind == 'rl' else 1)
   updates = recipe['stop'] - recipe['start'] if stage.kind == 'rl' else 1
   P, n = _drawn(stage)
   drawn = compute.generate(

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scaling import checks
+from scaling import branches, fields, test_time
 from scaling.data import preferences
-from scaling.errors import BadInput
+from scaling.errors import require
 
 FEEDBACK = (
   'verifier',
@@ -26,38 +26,33 @@ FEEDBACK = (
 JUDGED_BY = ('verdict', 'words', 'pairs')  # see scaling/rewards/model_judge.py
 
 
-def _require(ok: bool, message: str) -> None:
-  if not ok:
-    raise BadInput(message)
-
-
 def check(c: ConfigDict) -> None:
   """BadInput for rounds that cannot be."""
   if not c.dpo.feedback:
     return
-  judges, scorers = [f'judge {size}' for size in c.model.sizes], checks.scorers_of(c)
+  judges, scorers = [f'judge {size}' for size in c.model.sizes], test_time.scorers_of(c)
   known = [*FEEDBACK, *judges, *scorers]
   for name in c.dpo.feedback:
-    words = f'config.dpo.feedback: unknown {name!r}; {checks.near(name, known)}'
-    _require(name in known, words)
-  _require(bool(c.dpo.sizes), 'config.dpo.feedback is set: say where, in config.dpo.sizes')
+    words = f'config.dpo.feedback: unknown {name!r}; {fields.near(name, known)}'
+    require(name in known, words)
+  require(bool(c.dpo.sizes), 'config.dpo.feedback is set: say where, in config.dpo.sizes')
   for size in c.dpo.sizes:
-    _require(size in c.model.sizes, f'config.dpo.sizes: {size!r} is not among config.model.sizes')
-    _require(
+    require(size in c.model.sizes, f'config.dpo.sizes: {size!r} is not among config.model.sizes')
+    require(
       not set(scorers) & set(c.dpo.feedback) or size in c.scorers.policies,
       f'config.dpo.sizes: {size!r} is not among config.scorers.policies, so there is no reward '
       'model of its samples',
     )
-  _require(
+  require(
     ('pairs' in c.dpo.feedback) == bool(c.dpo.pairs),
     "config.dpo.pairs names a file for feedback 'pairs': set both, or none",
   )
-  _require(
+  require(
     c.dpo.judge_by in JUDGED_BY,
     f'config.dpo.judge_by is {c.dpo.judge_by!r}: one of {", ".join(map(repr, JUDGED_BY))}',
   )
   judged = {'self', *judges} & set(c.dpo.feedback) and c.dpo.judge_by == 'verdict'
-  _require(
+  require(
     not judged or c.data.style != 'short' or c.data.attempts > 0,
     'config.data.attempts is 0, so no model was ever shown an attempt to judge: set it, say to '
     '0.25',
@@ -74,7 +69,7 @@ def pool_of(feedback: str) -> str:
 def _check_samples(c: ConfigDict) -> None:
   for pool in {pool_of(feedback) for feedback in c.dpo.feedback if feedback != 'pairs'}:
     have = c.data[f'{pool}_problems']
-    _require(
+    require(
       have is None or have >= c.dpo.problems,
       f'config.dpo.problems is {c.dpo.problems}, more than config.data.{pool}_problems ({have}): '
       'ask for fewer',
@@ -84,43 +79,36 @@ def _check_samples(c: ConfigDict) -> None:
     ('block_prompts', c.sample.block_prompts, 'problems', c.dpo.problems),
     ('block_samples', samples, 'n', c.dpo.n),
   ):
-    _require(
+    require(
       whole % part == 0,
       f'config.sample.{key} ({part}) does not divide config.dpo.{of} ({whole}): each part must be '
       'whole',
     )
   fresh = c.dpo.fresh_scorer and c.dpo.rounds > 1
-  _require(
+  require(
     not fresh or not any(name.startswith('process ') for name in c.dpo.feedback),
     'config.dpo.fresh_scorer: a process reward model needs roll-outs, which rounds do not make: '
     "set it to False, or take 'outcome'",
   )
-  _require(
-    not fresh or not c.scorers.pairs or not set(checks.scorers_of(c)) & set(c.dpo.feedback),
+  require(
+    not fresh or not c.scorers.pairs or not set(test_time.scorers_of(c)) & set(c.dpo.feedback),
     'config.dpo.fresh_scorer: the reward model learned from config.scorers.pairs, and a file says '
     'nothing of fresh samples: set it to False',
   )
 
 
-def file(path: str) -> dict:
-  """What a recipe says of a file of pairs. BadInput, before anything runs, where it is none."""
-  preferences.read_jsonl(path)
-  return {'path': path, 'fingerprint': preferences.fingerprint(path)}
-
-
-def expand(c: ConfigDict, ends: dict, scorers: dict, sampled: Callable, add: Callable) -> None:
+def expand(c: ConfigDict, ends: dict, scorers: dict, add: Callable) -> None:
   """Adds the rounds of one seed.
 
-  ends: study.End of each size; scorers: (policy, 'OBJECTIVE SIZE') -> (stage, its recipe, the stage
-  that scores); sampled, add: of study.
+  ends: branches.End of each size; scorers: what test_time.expand returns; add: of study.expand.
   """
   for size in c.dpo.sizes if c.dpo.feedback else ():
     for feedback in c.dpo.feedback:
       scorer = scorers.get((size, feedback))
-      chain(c, ends[size], feedback, scorer, ends, sampled, add, feedback)
+      chain(c, ends[size], feedback, scorer, ends, add, feedback)
 
 
-def chain(c, end, by: str, scorer, ends, sampled, add, called: str) -> None:
+def chain(c, end, by: str, scorer, ends, add, called: str) -> None:
   """Adds the rounds of one policy, end.branch, and the banks that measure them.
 
   by: of config.dpo.feedback, which the records name as `called`; scorer: of `expand`, or None.
@@ -129,24 +117,22 @@ def chain(c, end, by: str, scorer, ends, sampled, add, called: str) -> None:
   for number in range(1, rounds + 1):
     label = f'{end.name}: dpo {called}, round {number}'
     if number > 1 and scorer is not None and c.dpo.fresh_scorer:
-      scorer = _goes_on(c, end, policy, scorer, f'{label}: {by}', sampled, add)
-    policy = _round(c, end, policy, by, called, label, ends, scorer, sampled, add)
-    drawn = sampled(c, 'test', c.data.test_problems, c.sample.n, True)
-    text = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
-    add('sample', policy, text, **end.common, **drawn)
+      scorer = _goes_on(c, end, policy, scorer, f'{label}: {by}', add)
+    policy = _round(c, end, policy, by, called, label, ends, scorer, add)
+    branches.measure(c, end.common, policy, label, add)
 
 
-def _round(c, end, policy, by: str, called: str, label, ends, scorer, sampled, add) -> str:
+def _round(c, end, policy, by: str, called: str, label, ends, scorer, add) -> str:
   """Adds one round and the bank that it learns from; the id of its policy."""
   word, _, of = by.partition(' ')
   feedback = 'scorer' if scorer is not None else word
   recipe = dict(bank=None, scorer=None, grader=None, pairs=None, samples=0)
   most = c.dpo.problems * c.dpo.pairs_per_problem
   if feedback == 'pairs':
-    recipe['pairs'] = file(c.dpo.pairs)
+    recipe['pairs'] = preferences.identity(c.dpo.pairs)
     most = len(preferences.read_jsonl(c.dpo.pairs).pairs)
   else:
-    drawn = sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False)
+    drawn = branches.sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False)
     recipe['bank'] = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
     recipe['samples'] = c.dpo.problems * c.dpo.n
   if feedback == 'judge':
@@ -164,10 +150,10 @@ def _round(c, end, policy, by: str, called: str, label, ends, scorer, sampled, a
   )  # fmt: skip
 
 
-def _goes_on(c, end, policy: str, scorer, label: str, sampled, add):
+def _goes_on(c, end, policy: str, scorer, label: str, add):
   """Adds a reward model that goes on from `scorer` on fresh samples of a policy: like `scorer`."""
   stage, recipe, _ = scorer
-  drawn = sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
+  drawn = branches.sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
   bank = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
   recipe = recipe | {'bank': bank}
   return add('preference', stage, label, **recipe), recipe, None

@@ -25,6 +25,7 @@ from jax.sharding import Mesh, PartitionSpec
 from scaling import sharding
 from scaling.errors import BadInput
 from scaling.model import transformer
+from scaling.truncation import WHOLE, Truncation, check_truncation, truncate
 
 
 class SampleShape(NamedTuple):
@@ -36,21 +37,6 @@ class SampleShape(NamedTuple):
   prompt_tokens: int  # a prompt's tokens, padded on the right
   response_tokens: int  # the most tokens a response may have, its stop token counted
   prompt_chunk: int = 0  # prompt tokens that are prefilled at a time; 0: all, else it divides them
-
-
-class Truncation(NamedTuple):
-  """What is drawn from: of the distribution at the temperature, the tokens that pass all of these.
-
-  Each is applied to what the one before left, renormalised. Tokens as likely as the last one that
-  is kept are kept too, and so is the most likely one.
-  """
-
-  top_k: int = 0  # the k most likely; 0: all
-  top_p: float = 1.0  # the fewest that have this probability together (1904.09751)
-  min_p: float = 0.0  # those at least this part of the greatest probability (2407.01082)
-
-
-WHOLE = Truncation()
 
 
 class Limits(NamedTuple):
@@ -126,17 +112,6 @@ def passes(shape: SampleShape, lengths: np.ndarray) -> np.ndarray:
     draws = max(draws, *rows)
   ends = np.minimum(draws - 1, [0, *windows(shape)[:-1], draws - 1])
   return np.diff(ends)
-
-
-def check_truncation(truncation: Truncation, key: str = 'config.sample') -> None:
-  """BadInput, naming the field of the config, for one that is outside its range."""
-  for field, fits, words in (
-    ('top_k', truncation.top_k >= 0, 'at least 0 (0: all tokens)'),
-    ('top_p', 0 < truncation.top_p <= 1, 'above 0 and at most 1 (1: all tokens)'),
-    ('min_p', 0 <= truncation.min_p <= 1, 'in [0, 1] (0: all tokens)'),
-  ):
-    if not fits:
-      raise BadInput(f'{key}.{field} is {getattr(truncation, field)}: it must be {words}')
 
 
 def check_shape(shape: SampleShape, key: str = 'config.sample') -> None:
@@ -225,24 +200,6 @@ def prefill(
     stopped=zeros(P, n) > 0,
     t=jnp.int32(0),
   )
-
-
-def truncate(scaled, truncation: Truncation):
-  """Logits [B, V] with -inf where `Truncation` does not let a token through."""
-  V = scaled.shape[-1]
-  if 0 < truncation.top_k < V:
-    kth = jax.lax.top_k(scaled, truncation.top_k)[0][:, -1:]
-    scaled = jnp.where(scaled >= kth, scaled, -jnp.inf)
-  if truncation.top_p < 1:
-    ordered = -jnp.sort(-scaled, axis=-1)
-    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
-    before = jnp.pad(before[:, :-1], ((0, 0), (1, 0)))
-    lowest = jnp.min(jnp.where(before < truncation.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-    scaled = jnp.where(scaled >= lowest, scaled, -jnp.inf)
-  if truncation.min_p > 0:
-    lowest = jnp.max(scaled, axis=-1, keepdims=True) + np.log(truncation.min_p)
-    scaled = jnp.where(scaled >= lowest, scaled, -jnp.inf)
-  return scaled
 
 
 def draw(

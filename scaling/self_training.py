@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from scaling import checks, rounds
+from scaling import branches, fields, rounds, test_time
 from scaling.data import new_prompts
 from scaling.data.paths import DISTINCT
-from scaling.errors import BadInput
+from scaling.errors import require
 from scaling.stages import prompts
 
 
@@ -58,11 +58,6 @@ OF_SPIN = ('problems', 'n', 'rounds')  # all that it reads; config.dpo has the r
 OF_STUDY = ('runs', 'sizes')  # fields of config.synthetic that are not of a run
 
 
-def _require(ok: bool, message: str) -> None:
-  if not ok:
-    raise BadInput(message)
-
-
 def runs(c: ConfigDict) -> list[tuple[str, ConfigDict, Recipe]]:
   """(what it is called, the config with its config.synthetic, its recipe) of each run of a study.
 
@@ -70,16 +65,16 @@ def runs(c: ConfigDict) -> list[tuple[str, ConfigDict, Recipe]]:
   """
   found = []
   for text in c.synthetic.runs:
-    name, options = checks.call(text, 'synthetic.runs', 'rft(n=8) or star')
-    words = f'config.synthetic.runs: unknown {name!r}; {checks.near(name, RECIPES)}'
-    _require(name in RECIPES, words)
+    name, options = fields.call(text, 'synthetic.runs', 'rft(n=8) or star')
+    words = f'config.synthetic.runs: unknown {name!r}; {fields.near(name, RECIPES)}'
+    require(name in RECIPES, words)
     others = [key for key in options if name == 'spin' and key not in OF_SPIN]
-    _require(
+    require(
       not others,
       f'config.synthetic.runs has {text!r}: spin takes {", ".join(OF_SPIN)}; set others in '
       'config.dpo',
     )
-    one = checks.with_fields(c, 'synthetic', text, options, OF_STUDY)
+    one = fields.with_fields(c, 'synthetic', text, options, OF_STUDY)
     given = {key: one.synthetic[key] for key in Recipe._fields}
     recipe = RECIPES[name]._replace(**{k: v for k, v in given.items() if v is not None})
     found.append((text, one, recipe))
@@ -90,11 +85,11 @@ def check(c: ConfigDict) -> None:
   """BadInput for runs that cannot be."""
   if not c.synthetic.runs:
     return
-  _require(bool(c.synthetic.sizes), 'config.synthetic.runs is set: say which sizes learn, in '
+  require(bool(c.synthetic.sizes), 'config.synthetic.runs is set: say which sizes learn, in '
            'config.synthetic.sizes')  # fmt: skip
   for size in c.synthetic.sizes:
     words = f'config.synthetic.sizes: {size!r} is not among config.model.sizes'
-    _require(size in c.model.sizes, words)
+    require(size in c.model.sizes, words)
   for text, one, recipe in runs(c):
     begun = f'config.synthetic.runs has {text!r}'
     if recipe == RECIPES['spin']._replace(rounds=recipe.rounds):
@@ -105,7 +100,7 @@ def check(c: ConfigDict) -> None:
 
 def _check(c: ConfigDict, recipe: Recipe, begun: str) -> None:
   its, per_step = c.synthetic, c.sft.rows * c.data.row_tokens
-  scorers = checks.scorers_of(c)
+  scorers = test_time.scorers_of(c)
   for key, known in (
     ('keep', (*KEEP, *scorers)),
     ('distinct', DISTINCT),
@@ -113,41 +108,41 @@ def _check(c: ConfigDict, recipe: Recipe, begun: str) -> None:
     ('pool', ('rl', 'sft')),
   ):
     value = getattr(recipe, key)
-    _require(value in known, f'{begun}: {key} is {value!r}; {checks.near(value, known)}')
-  _require(
+    require(value in known, f'{begun}: {key} is {value!r}; {fields.near(value, known)}')
+  require(
     its.teacher in ('', *c.model.sizes),
-    f'{begun}: teacher is {its.teacher!r}; {checks.near(its.teacher, c.model.sizes)}',
+    f'{begun}: teacher is {its.teacher!r}; {fields.near(its.teacher, c.model.sizes)}',
   )
-  _require(
+  require(
     recipe.rounds == 1 or (not its.teacher and recipe.keep not in ONCE),
     f'{begun}: rounds is {recipe.rounds}, and what is learned is the same in every round: set it '
     'to 1',
   )
-  _require(
+  require(
     its.tokens >= per_step,
     f'{begun}: tokens is {its.tokens:,.0f}, less than one batch of sft.rows x data.row_tokens = '
     f'{per_step:,}',
   )
-  _require(
+  require(
     (recipe.mix == 1) == (recipe.keep == 'human'),
     f'{begun}: mix is {recipe.mix:g} and keep {recipe.keep!r}: a mix of 1 is human data alone, '
     "which is the recipe 'human'",
   )
-  _require(
+  require(
     not (recipe.keep == 'revised' or recipe.rationalise)
     or c.data.style != 'short'
     or c.data.attempts > 0,
     f'{begun}: config.data.attempts is 0, so the model was never shown an attempt: set it, say to '
     '0.25',
   )
-  _require(
+  require(
     recipe.rationalise == 0 or recipe.keep not in ('gold', 'human', 'revised'),
     f'{begun}: rationalise is {recipe.rationalise} and keep {recipe.keep!r}, which leaves no '
     'problem to be sampled again: set it to 0',
   )
   if recipe.keep in scorers:
     for size in (its.teacher,) if its.teacher else its.sizes:
-      _require(
+      require(
         size in c.scorers.policies,
         f'{begun}: {size!r} is not among config.scorers.policies, so there is no reward model of '
         'its samples',
@@ -162,32 +157,32 @@ def _check_prompts(c: ConfigDict, recipe: Recipe, begun: str) -> None:
   its = c.synthetic
   for key, known in (('prompts', prompts.SOURCES), ('valid', prompts.VALID)):
     value = its[key]
-    _require(value in known, f'{begun}: {key} is {value!r}; {checks.near(value, known)}')
-  _require(
+    require(value in known, f'{begun}: {key} is {value!r}; {fields.near(value, known)}')
+  require(
     recipe.keep not in ('human', 'pairs'),
     f'{begun}: prompts is {its.prompts!r} and keep {recipe.keep!r}, which samples no new problem: '
     "set prompts to ''",
   )
-  _require(
+  require(
     recipe.keep != 'gold' or its.valid == 'verifier',
     f"{begun}: keep is 'gold' and valid 'majority': only a task's grammar has solutions",
   )
   why = new_prompts.check(c.data.task)
-  _require(
+  require(
     why is None or (its.prompts != 'evolve' and its.valid == 'majority'),
     f"{begun}: {why}: take prompts='reverse' or 'instruct', and valid='majority'",
   )
-  _require(
+  require(
     its.prompts != 'instruct' or c.data.style != 'short',
     f"{begun}: prompts is 'instruct' and config.data.style 'short': set 'full' or 'chat', and take "
     'a model that follows words (config.init_from)',
   )
-  _require(
+  require(
     its.prompts != 'reverse' or c.data.reversed > 0 or c.init_from != '',
     f"{begun}: prompts is 'reverse' and config.data.reversed 0, so the model was never shown a "
     'solution to write the prompt of: set it, say to 0.25',
   )
-  _require(
+  require(
     its.pass_low <= its.pass_high,
     f'{begun}: pass_low is {its.pass_low:g} and pass_high {its.pass_high:g}: swap them',
   )
@@ -196,7 +191,7 @@ def _check_prompts(c: ConfigDict, recipe: Recipe, begun: str) -> None:
 def _check_samples(c: ConfigDict, recipe: Recipe, begun: str) -> None:
   its, pool = c.synthetic, f'data.{recipe.pool}_problems'
   have = c.data[f'{recipe.pool}_problems']
-  _require(
+  require(
     have is None or its.problems <= have,
     f'{begun}: problems is {its.problems}, more than config.{pool} ({have}): ask for fewer',
   )
@@ -204,51 +199,49 @@ def _check_samples(c: ConfigDict, recipe: Recipe, begun: str) -> None:
     ('block_prompts', c.sample.block_prompts, 'problems', its.problems),
     ('block_samples', min(c.sample.block_samples, its.n), 'n', its.n),
   ):
-    _require(
+    require(
       recipe.keep == 'gold' or whole % part == 0,
       f'{begun}: config.sample.{key} ({part}) does not divide {of} ({whole}): each part must be '
       'whole',
     )
 
 
-def expand(c: ConfigDict, ends: dict, scorers: dict, sampled: Callable, add: Callable) -> None:
+def expand(c: ConfigDict, ends: dict, scorers: dict, add: Callable) -> None:
   """Adds the runs of one seed; arguments as of `rounds.expand`."""
   for text, one, recipe in runs(c):
     for size in c.synthetic.sizes:
       if recipe.keep == 'pairs':
         its = one.copy_and_resolve_references()
         its.dpo.update(problems=one.synthetic.problems, n=one.synthetic.n, rounds=recipe.rounds)
-        rounds.chain(its, ends[size], 'human', None, ends, sampled, add, text)
+        rounds.chain(its, ends[size], 'human', None, ends, add, text)
       else:
-        _chain(one, recipe, text, ends[size], ends[one.synthetic.teacher or size], scorers,
-               sampled, add)  # fmt: skip
+        teacher = ends[one.synthetic.teacher or size]
+        _chain(one, recipe, text, ends[size], teacher, scorers, add)
 
 
-def _chain(c, recipe: Recipe, text: str, learner, teacher, scorers, sampled, add) -> None:
-  """Adds the rounds of one run. learner, teacher: study.End; the same, where a model teaches
+def _chain(c, recipe: Recipe, text: str, learner, teacher, scorers, add) -> None:
+  """Adds the rounds of one run. learner, teacher: branches.End; the same, where a model teaches
   itself, and then each round's policy is the next one's teacher."""
   of_self, policy, source, made = teacher is learner, learner.branch, teacher.branch, None
   for number in range(1, recipe.rounds + 1):
     label = f'{learner.name}: {text}' + (f', round {number}' if recipe.rounds > 1 else '')
     if recipe.keep != 'human':
       by = learner.base if recipe.keep == 'gold' else source  # solutions are nobody's samples
-      made = _examples(c, recipe, label, number, teacher, by, made, scorers, sampled, add)
+      made = _examples(c, recipe, label, number, teacher, by, made, scorers, add)
     parent = learner.base if recipe.start == 'base' else policy
     policy = _train(c, recipe, text, label, number, learner, parent, made, add)
     source = policy if of_self else source
-    drawn = sampled(c, 'test', c.data.test_problems, c.sample.n, True)
-    words = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
-    add('sample', policy, words, **learner.common, **drawn)
+    branches.measure(c, learner.common, policy, label, add)
 
 
-def _examples(c, recipe, label, number, teacher, source, earlier, scorers, sampled, add) -> str:
+def _examples(c, recipe, label, number, teacher, source, earlier, scorers, add) -> str:
   """Adds the bank of a round and the stage that makes examples of it; the id of that one."""
   its, bank = c.synthetic, None
   scorer = scorers.get((teacher.common['preset'], recipe.keep), (None,))[0]
   made = _new_prompts(c, recipe, label, teacher, source, add)
   if recipe.keep != 'gold':
-    drawn = sampled(c, recipe.pool, its.problems, its.n, False) | {'temperature': its.temperature}
-    drawn |= made
+    drawn = branches.sampled(c, recipe.pool, its.problems, its.n, False)
+    drawn |= {'temperature': its.temperature, **made}
     bank = add('sample', source, f'{label}: samples', **teacher.common, **drawn)
   return add(
     'synthesize', source, f'{label}: examples', **teacher.common, bank=bank, scorer=scorer,

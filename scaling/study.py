@@ -9,39 +9,36 @@ that alters results, use a new workdir; every record says its git commit.
 """
 
 import contextlib
-import dataclasses
 import fcntl
-import itertools
-import math
 import os
 import shlex
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from scaling import (
+  branches,
   checks,
   files,
   plan,
   processes,
   records,
+  reinforcement,
   rounds,
   self_training,
   sharding,
+  test_time,
   train_step,
 )
-from scaling.data import batches, pools, preferences, tasks
-from scaling.data import vocab as vocabs
+from scaling.data import batches, pools, tasks
 from scaling.errors import BadInput
 from scaling.launch import local
-from scaling.model import presets, transformer
 from scaling.model.transformer import Mechanics
-from scaling.stages import hosted, origin, rl, search, supervised
+from scaling.stages import hosted, rl, supervised
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
@@ -83,23 +80,11 @@ def data_spec(c: ConfigDict) -> batches.DataSpec:
   )
 
 
-def _recorded(data: batches.DataSpec) -> dict:
-  """What recipes say of the data. `corrected` came after many a workdir, and is left out where it
-  is 0: their stages keep their names."""
-  return {k: v for k, v in data._asdict().items() if k != 'corrected' or v}
-
-
-def _steps(tokens: float, rows: int, row_tokens: int) -> int:
-  return max(1, round(tokens / (rows * row_tokens)))
-
-
 def expand(c: ConfigDict) -> list[Stage]:
   """All stages of a study, parents before children. BadInput for a config that cannot run."""
   checks.validate(c)
   pools.check_spec(data_spec(c))
-  rounds.check(c)
-  self_training.check(c)
-  data = _recorded(data_spec(c))
+  data = data_spec(c)._asdict()
   tree = {}
 
   def add(kind, parent, label, **recipe) -> str:
@@ -112,11 +97,11 @@ def expand(c: ConfigDict) -> list[Stage]:
       _hosted(c, seed, data, add)
       continue
     for pretrained in sorted(c.pretrain.tokens) or (0,):
-      ends = {size: _branches_of(c, seed, size, pretrained, data, add) for size in c.model.sizes}
-      scorers = _test_time(c, seed, ends, add)
-      _reinforced(c, ends, scorers, add)
-      rounds.expand(c, ends, scorers, _sampled, add)
-      self_training.expand(c, ends, scorers, _sampled, add)
+      ends = {size: branches.expand(c, seed, size, pretrained, data, add) for size in c.model.sizes}
+      scorers = test_time.expand(c, ends, add)
+      reinforcement.expand(c, ends, scorers, add)
+      rounds.expand(c, ends, scorers, add)
+      self_training.expand(c, ends, scorers, add)
   return list(tree.values())
 
 
@@ -131,207 +116,6 @@ def _hosted(c: ConfigDict, seed: int, data: dict, add) -> None:
     data=data, problems=c.data.test_problems, **of,
     judge=c.judge.to_dict() if c.judge.model else None,
   )  # fmt: skip
-
-
-def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
-  """(what the recipe of the first stage says of the model's origin, its config) of a size."""
-  options = {k: v for k, v in c.model.items() if k != 'sizes'}
-  vocab_size = vocabs.check(c.data.vocab, c.data.style == 'chat')
-  if not c.init_from:
-    return {}, presets.model_config(size, vocab_size, **options)
-  tokens = c.init_tokens[c.model.sizes.index(size)] if c.init_tokens else None
-  begun, model = origin.find(c.init_from.replace('{size}', size), tokens, **options)
-  if vocab_size > model.vocab_size:
-    raise BadInput(
-      f'config.data.vocab={c.data.vocab} has {vocab_size:,} ids and the model in '
-      f'{begun["folder"]} {model.vocab_size:,}: use the tokenizer of that model'
-    )
-  if model.mup_base and c.optimizer.width_exponent:
-    raise BadInput(
-      f'config.init_from: the model in {begun["folder"]} has muP, which scales rates by itself: '
-      'set config.optimizer.width_exponent=0 with it'
-    )
-  return {'origin': begun}, model
-
-
-class End(NamedTuple):
-  """The SFT branch of the largest budget of one size, and of its largest budget of unique tokens:
-  where test-time compute begins."""
-
-  common: dict  # of its recipe
-  name: str
-  base: str  # the stage that SFT began from
-  branch: str
-  bank: str  # its rollout bank on the test problems
-  width_rule: float
-  branches: dict  # SFT tokens -> the branch of that budget
-
-
-def _sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool) -> dict:
-  """What the recipe of a bank has beside its model."""
-  drawn = dict(c.sample, pool=pool, problems=problems, n=n, measure=measure)
-  samples = min(c.sample.block_samples, n)
-  rows = min(c.sample.block_rows or samples, samples)
-  return drawn | {'stop': list(c.sample.stop), 'block_samples': samples, 'block_rows': rows}
-
-
-def _test_time(c: ConfigDict, seed: int, ends: dict[str, End], add) -> dict:
-  """Adds the reward models of one seed, what they score, and the searches.
-
-  Returns (policy, 'OBJECTIVE SIZE') -> (stage, recipe, stage that scores) of the reward models.
-  """
-  scorers = {}
-  for policy in c.scorers.policies if c.scorers.objectives else ():
-    end = ends[policy]
-    bank = labels = None
-    samples = c.data.reward_problems * c.scorers.n
-    if c.scorers.pairs:
-      samples = 2 * len(preferences.read_jsonl(c.scorers.pairs).pairs)
-    else:
-      drawn = _sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
-      bank = add('sample', end.branch, f'{end.name}: bank for reward models', **end.common, **drawn)
-    if 'process' in c.scorers.objectives:
-      labels = add(
-        'rollouts', end.branch, f'{end.name}: roll-outs from steps', **end.common, bank=bank,
-        per_problem=c.scorers.per_problem, n=c.scorers.rollouts, temperature=c.sample.temperature,
-        response_tokens=c.sample.response_tokens, block_prompts=c.sample.block_prompts,
-        block_samples=c.scorers.rollouts, block_rows=c.scorers.rollouts,
-      )  # fmt: skip
-    for size in c.scorers.sizes:
-      scorer = ends[size]
-      rewarding = scorer.common | {'model': scorer.common['model'] | {'head': 'scalar'}}
-      for objective in c.scorers.objectives:
-        label = f'{objective} reward model {size} of {end.name}'
-        recipe = rewarding | dict(
-          objective=objective, bank=bank, labels=labels if objective == 'process' else None,
-          rows=c.scorers.rows, epochs=c.scorers.epochs,
-          learning_rate=c.scorers.learning_rate * scorer.width_rule,
-          warmup=c.scorers.warmup_steps, held_out=c.scorers.held_out,
-          samples=c.data.reward_problems * c.scorers.per_problem
-          if objective == 'process' else samples,
-        )  # fmt: skip
-        if c.scorers.pairs:
-          recipe['pairs'] = rounds.file(c.scorers.pairs)
-        trained = add('preference', scorer.branch, label, **recipe)
-        scored = add(
-          'score', end.bank, f'{end.name}: scored by {objective} {size}', **end.common,
-          scorer=trained, block_rows=c.scorers.rows, samples=c.data.test_problems * c.sample.n,
-        )  # fmt: skip
-        scorers[policy, f'{objective} {size}'] = trained, recipe, scored
-  for policy in c.search.policies:
-    end = ends[policy]
-    _searched(c, policy, end.common, end.branch, end.name, scorers, add)
-  return scorers
-
-
-def _searched(c: ConfigDict, size: str, common: dict, of: str, name: str, scorers, add) -> None:
-  """Adds the searches of the model that stage `of` leaves."""
-  for text in c.search.strategies:
-    strategy, options = checks.call(text)
-    recipe = common | dict(
-      strategy=strategy,
-      options=options,
-      budgets=sorted(c.search.budgets),
-      runs=c.search.runs,
-      scorer=scorers.get((size, c.search.scorer), (None,))[0],
-      temperature=c.search.temperature,
-      response_tokens=c.search.response_tokens,
-      problems=c.data.test_problems,
-    )
-    search.check(recipe)
-    add('search', of, f'{name}: {text}', **recipe)
-
-
-def _reinforced(c: ConfigDict, ends: dict[str, End], scorers: dict, add) -> None:
-  """Adds the RL runs of one seed, each cut where it is measured."""
-  for called, one in checks.rl_runs(c):
-    how, word = checks.algorithm(one)._asdict(), one.rl.reward.split()[0]
-    for size, tokens in itertools.product(c.rl.sizes, c.rl.sft_tokens):
-      end = ends[size]
-      scorer = scorers.get((size, one.rl.reward), (None, None, None))
-      left_out = checks.OF_STUDY + checks.OF_TURNS * (one.rl.turns == 1)
-      recipe = {k: v for k, v in one.rl.items() if k not in left_out} | how
-      recipe |= dict(
-        called=called,
-        reference=end.branches[tokens],
-        learning_rate=one.rl.learning_rate * end.width_rule,
-        critic_learning_rate=one.rl.critic_learning_rate * end.width_rule,
-        scorer=scorer[0],
-        scored=scorer[2] or (end.bank if word == 'judge' else None),
-        grader=ends[one.rl.reward.split()[1]].branch if word == 'judge' else None,
-        teaching=ends[one.rl.teacher].branch if one.rl.teacher in ends else None,
-        judge_by=c.dpo.judge_by,
-        judge_tokens=c.dpo.judge_tokens,
-      )
-      parent, done = end.branches[tokens], 0
-      for updates in sorted(c.rl.updates):
-        name = f'{end.name}: sft {tokens:,.0f}, {called} {updates} updates'
-        parent = add('rl', parent, name, **end.common, start=done, stop=updates, **recipe)
-        drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
-        label = f'{name}: bank of {c.data.test_problems} x {c.sample.n}'
-        add('sample', parent, label, **end.common, **drawn)
-        if c.search.after_rl and size in c.search.policies:
-          _searched(c, size, end.common, parent, name, scorers, add)
-        done = updates
-
-
-def _branches_of(c: ConfigDict, seed: int, size: str, pretrained: float, data: dict, add) -> End:
-  """Adds the stages of one model, pretrained on so many tokens, at one seed."""
-  begun, model = model_of(c, size)
-  tuned = dataclasses.replace(model, lora_rank=c.lora.rank, lora_alpha=float(c.lora.alpha))
-  width_rule = (64 / model.d_model) ** c.optimizer.width_exponent
-  common = dict(
-    seed=seed,
-    preset=size,
-    model=dataclasses.asdict(tuned),
-    data=data,
-    optimizer={k: v for k, v in c.optimizer.items() if k != 'width_exponent'},
-  )
-  name = f'{size} seed {seed}'
-  if len(c.pretrain.tokens) > 1:
-    name += f', {pretrained:,.0f} pretrained'
-
-  def sample(parent: str, label: str) -> str:
-    drawn = _sampled(c, 'test', c.data.test_problems, c.sample.n, True)
-    label = f'{label}: bank of {c.data.test_problems} x {c.sample.n}'
-    return add('sample', parent, label, **common, **drawn)
-
-  def train(kind, parent, label, part, **where) -> str:
-    recipe = common | where
-    return add(
-      kind, parent, label, **recipe, rows=part.rows, warmup=part.warmup_steps,
-      learning_rate=part.learning_rate * width_rule,
-    )  # fmt: skip
-
-  end = _steps(pretrained, c.pretrain.rows, c.data.row_tokens) if pretrained else 0
-  base = train(
-    'pretrain', None, f'{name}: pretrain {end} steps', c.pretrain, pool='pretrain', start=0,
-    stop=end, end=end, decay=math.ceil(c.pretrain.decay * end), measure=False,
-    model=dataclasses.asdict(model), **begun,
-  )  # fmt: skip
-  ends = {t: _steps(t, c.sft.rows, c.data.row_tokens) for t in sorted(c.sft.tokens)}
-  for unique in sorted(c.sft.unique_tokens) or (None,):  # the last, the largest, is the End
-    part, of = {'pool': 'sft'}, ''
-    if unique is not None:
-      part['unique'] = round(unique / c.data.row_tokens)
-      of = f' of {unique:,.0f} unique'
-    trunk, at, root, branches = base, 0, '', {}
-    for tokens, end in ends.items():
-      decay = math.ceil(c.sft.decay * end)
-      start = end - decay
-      if start > at:  # the trunk goes on to where this branch leaves it
-        trunk = train(
-          'sft', trunk, f'{name}: sft trunk{of} to step {start}', c.sft, **part, start=at,
-          stop=start, end=None, decay=0, measure=False, trunk=root,
-        )  # fmt: skip
-        at, root = start, root or trunk
-      branch = train(
-        'sft', trunk, f'{name}: sft {tokens:,.0f} tokens{of}', c.sft, **part, start=at, stop=end,
-        end=end, decay=end - at, measure=True, trunk=root,
-      )  # fmt: skip
-      end_of_sft = branch, sample(branch, f'{name}: sft {tokens:,.0f}{of}')
-      branches[tokens] = branch
-  return End(common, name, base, *end_of_sft, width_rule, branches)
 
 
 def open_workdir(workdir: Path) -> Path:
@@ -368,7 +152,7 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
     )
   if c.hosted.model:
     return
-  for _, one in checks.rl_runs(c):
+  for _, one in reinforcement.runs(c):
     sharding.check_rows(mesh, one.rl.prompts, 'config.rl.prompts')
   sharding.check_rows(mesh, c.sample.block_prompts, 'config.sample.block_prompts')
   for name, rows in checks.batches_of(c):
@@ -431,7 +215,7 @@ def run(c: ConfigDict, workdir: Path) -> Path:
     environment = records.environment(mesh)
     _describe(c, workdir, tree, environment)
     data = data_spec(c)
-    folder = stages.data_folder(workdir, _recorded(data))
+    folder = stages.data_folder(workdir, data._asdict())
 
     def prepare() -> None:
       folder.parent.mkdir(exist_ok=True)
@@ -480,7 +264,7 @@ def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict
 
 def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
   """Says so where the longest gold response is longer than what may be sampled."""
-  lengths = [('rl', one.rl.response_tokens) for _, one in checks.rl_runs(c)]
+  lengths = [('rl', one.rl.response_tokens) for _, one in reinforcement.runs(c)]
   for key, longest in dict.fromkeys([*lengths, ('sample', c.sample.response_tokens)]):
     if longest < data.max_response_tokens:
       print(

@@ -246,7 +246,7 @@ def programs(stage: Stage, mesh: Mesh, how: Mechanics) -> list[tuple[float, Prog
 
   Rows are counted as full, packed ones of two segments each, as `--plan` does.
   """
-  if stage.kind in UNPLANNED or 'turns' in stage.recipe:
+  if stage.kind in UNPLANNED or (stage.kind == 'rl' and stage.recipe['turns'] > 1):
     return []
   recipe, width = stage.recipe, stage.recipe['data']['row_tokens']
   how = stages.mechanics(how, recipe, mesh)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling import checks, config
+from scaling import checks, config, fields
 from scaling.errors import BadInput
 
 
@@ -257,11 +257,11 @@ def test_refused_with_scorers(key, value, says):
 
 
 def test_a_call_is_read_and_not_run():
-  assert checks.call('dvts') == ('dvts', {})
-  assert checks.call("beam(width=4, choose='best')") == ('beam', {'width': 4, 'choose': 'best'})
+  assert fields.call('dvts') == ('dvts', {})
+  assert fields.call("beam(width=4, choose='best')") == ('beam', {'width': 4, 'choose': 'best'})
   for text in ('beam(width=open)', '__import__("os").system("ls")', 'beam(', '3'):
     with pytest.raises(BadInput, match='write it like'):
-      checks.call(text)
+      fields.call(text)
 
 
 @pytest.mark.parametrize('key, value, says', WITH_RL)
@@ -283,9 +283,9 @@ def _refused(c, key, value, says):
 
 def test_every_number_has_a_range_and_every_tuple_its_elements():
   """So that a new field is not left unchecked; the width exponent alone may be any number."""
-  fields = checks._fields(config.default())
-  ranged = [key for *_, keys in checks.RANGES for key in keys.split()]
-  numbers = {k for k, v in fields.items() if type(v) in (int, float)}
+  known = fields.flat(config.default())
+  ranged = [key for *_, keys in fields.RANGES for key in keys.split()]
+  numbers = {k for k, v in known.items() if type(v) in (int, float)}
   assert len(set(ranged)) == len(ranged)
   others = {'seeds', 'rl.updates', 'init_tokens', 'search.budgets'}
   others |= {'data.sft_rates', 'pretrain.rates'}
@@ -293,12 +293,12 @@ def test_every_number_has_a_range_and_every_tuple_its_elements():
   others |= {f'synthetic.{name}' for name in ('most', 'rationalise', 'mix', 'rounds')}
   others |= {f'rl.{name}' for name in ('clip_low', 'clip_high', 'overlong_cache', 'drop_passed')}
   assert set(ranged) == numbers - {'optimizer.width_exponent'} | others
-  assert set(checks.ELEMENTS) == {k for k, v in fields.items() if isinstance(v, tuple)}
+  assert set(fields.ELEMENTS) == {k for k, v in known.items() if isinstance(v, tuple)}
 
 
 def test_every_range_is_tried():
   """A case in the table for each field that has a range, failing by that range."""
-  for words, holds, keys in checks.RANGES:
+  for words, holds, keys in fields.RANGES:
     for key in keys.split():
       tried = [v for k, v, _ in CASES if k == key for v in (v if isinstance(v, tuple) else (v,))]
       assert any(type(v) in (int, float) and not holds(v) for v in tried), (key, words)

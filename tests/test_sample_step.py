@@ -11,13 +11,14 @@ from scipy import special, stats
 from scaling import sample_step, sharding, stops, train_step
 from scaling.errors import BadInput
 from scaling.model import hf, transformer
+from scaling.truncation import Truncation
 
 CFG = transformer.ModelConfig(
   vocab_size=16, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=32
 )
 STOP = 1
 TEMPERATURE = 0.7
-WHOLE = sample_step.Truncation()
+WHOLE = Truncation()
 P, N, S, T = 8, 4, 6, 10
 SHAPE = sample_step.SampleShape(prompts=P, samples=N, rows=N, prompt_tokens=S, response_tokens=T)
 LENGTHS = np.array([6, 4, 5, 3, 6, 2, 1, 5], np.int32)
@@ -310,7 +311,7 @@ def test_a_refilled_pool_begins_with_the_smaller():
   'options', [{'top_k': 3}, {'top_p': 0.7}, {'min_p': 0.2}, {'top_k': 6, 'top_p': 0.8}], ids=str
 )
 def test_truncated_draws_and_their_log_probs(options):
-  drawn = sample(truncation=sample_step.Truncation(**options))
+  drawn = sample(truncation=Truncation(**options))
   logits = np.float64(teacher_forced(drawn))
   p = special.softmax(logits / TEMPERATURE, axis=-1)
   order = np.argsort(-p, axis=-1)
@@ -346,7 +347,7 @@ def test_truncated_draws_and_their_log_probs(options):
 )
 def test_a_truncation_that_cannot_be_is_refused(options, words):
   with pytest.raises(BadInput, match=words):
-    sample(truncation=sample_step.Truncation(**options))
+    sample(truncation=Truncation(**options))
 
 
 def test_a_shape_that_cannot_be_is_refused():

@@ -68,6 +68,12 @@ def fingerprint(path: str) -> str:
   return hashlib.sha256(_open(path)).hexdigest()[:16]
 
 
+def identity(path: str) -> dict:
+  """What a recipe says of a file of pairs. BadInput, before anything runs, where it is none."""
+  read_jsonl(path)
+  return {'path': path, 'fingerprint': fingerprint(path)}
+
+
 def read_jsonl(path: str) -> File:
   """The pairs of a file, each once, without those whose two responses are the same.
 

@@ -28,6 +28,7 @@ from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
 
+OBJECTIVES = ('pairs', 'outcome', 'process')
 PAIRS = 16  # the most of a problem in an epoch: many of its n_right x n_wrong say much the same
 WIDTHS = 4  # compiled shapes of a scoring pass, at most
 BINS = 10  # of a reliability table

@@ -70,7 +70,7 @@ def make(recipe: dict, data, cfg, mesh, how, reward: Callable) -> Callable:
     own, ledger = rollouts.mask_of(drawn), compute.add(spent, got.ledger)
     return Answers(*arrays, own, drawn.sampler_logprobs, got, ledger)
 
-  if 'turns' not in recipe:
+  if recipe['turns'] == 1:
     return answer
   world, turns = ENVIRONMENTS[recipe['environment']](data.spec['style']), recipe['turns']
   most = recipe['response_tokens']

@@ -206,49 +206,27 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   train = train_step.make_train_step(cfg, preference_losses.dpo, options, opt, mesh, how)
   score = train_step.make_score(cfg, mesh, how)
   state, meta, curve = stages.begin(setting, stage)
-  reference = reference_of(setting, stage)
-  ledger, step, seconds = meta['ledger'], int(state.step), stages.stopwatch(meta)
-  if step == 0:
-    ledger = compute.add(ledger, source.ledger)
-  rows_BxT, pending = sharding.batch(mesh), None
+  if 'curve_rows' not in meta:  # nothing saved yet
+    meta = meta | {'ledger': compute.add(meta['ledger'], source.ledger)}
+  reference, rows_BxT = reference_of(setting, stage), sharding.batch(mesh)
 
-  def settle(pending):  # reads the metrics of a step whose successor is already running
-    row = stages.measured(pending, ledger)
-    curve.append(row)
-    if row['step'] % 10 == 0:
-      stages.scalars(out, row, WATCHED)
+  def learn(state, step: int):
+    rows = pair_batch(
+      source.sequences, source.starts, batch_of(step), width, recipe['length_normalised']
+    )
+    tokens, context = reward_model.counts(rows)
+    read = sharding.spread(rows_BxT, {k: rows[k] for k in ('tokens', 'positions', 'segment_ids')})
+    rows['reference_logp'] = processes.gather(score(reference, read, 1.0))
+    rate = train_step.learning_rate(step, recipe['learning_rate'], recipe['warmup'], stop, stop)
+    state, metrics = train(state, sharding.spread(rows_BxT, rows), rate, 1.0)
+    spent = compute.add(
+      compute.score(cfg, tokens, context, B, width),
+      compute.train(cfg, tokens, context, B, width, how.remat, how.loss_chunk),
+    )
+    return state, {'learning_rate': rate, 'tokens': tokens, **metrics}, spent
 
-  with stages.output(setting, stage, step) as out:
-    while step < stop:
-      rows = pair_batch(
-        source.sequences, source.starts, batch_of(step), width, recipe['length_normalised']
-      )
-      tokens, context = reward_model.counts(rows)
-      read = sharding.spread(rows_BxT, {k: rows[k] for k in ('tokens', 'positions', 'segment_ids')})
-      rows['reference_logp'] = processes.gather(score(reference, read, 1.0))
-      rate = train_step.learning_rate(step, recipe['learning_rate'], recipe['warmup'], stop, stop)
-      state, metrics = train(state, sharding.spread(rows_BxT, rows), rate, 1.0)
-      ledger = compute.add(
-        ledger,
-        compute.score(cfg, tokens, context, B, width),
-        compute.train(cfg, tokens, context, B, width, how.remat, how.loss_chunk),
-      )
-      if pending is not None:
-        settle(pending)
-      pending = {'step': step, 'learning_rate': rate, 'tokens': tokens, **metrics}
-      step += 1
-      setting.progress(step / stop, f'step {step}')
-      told_to_stop = processes.preempted()
-      if out.due() or told_to_stop or step == stop:
-        settle(pending)
-        stages.check_finite(state.params, f'step {step - 1}', ledger)
-        pending = None
-        stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-      if told_to_stop:
-        raise processes.Preempted
-    if stop == 0 and 'curve_rows' not in meta:  # nothing to learn: the parent's policy stays
-      stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-
+  begun = state, meta, curve
+  state, ledger, seconds = stages.train(setting, stage, begun, learn, stop, WATCHED)
   about = source.about | {'feedback': recipe['feedback'], 'pairs': len(first), 'steps': stop}
   if len(source.held_out):
     about['held_out'] = held_out_accuracy(setting, stage, source, state.params, reference, score)

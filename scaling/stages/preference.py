@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimators
-from scaling import bank, compute, files, losses, processes, records, sharding, train_step
+from scaling import bank, compute, files, losses, records, sharding, train_step
 from scaling.data import preferences
 from scaling.errors import BadInput
 from scaling.model import transformer
@@ -27,7 +27,6 @@ from scaling.rewards import reward_model
 from scaling.search import generate, outcome
 from scaling.stages import stage as stages
 
-OBJECTIVES = ('pairs', 'outcome', 'process')
 READ = ['problem', 'prompt', 'sample', 'tokens', 'correct']  # columns of the bank
 SCORED_ROWS = 64  # of the held-out samples at a time
 
@@ -81,9 +80,7 @@ def read_pairs(recipe: dict, vocab) -> tuple[preferences.File, preferences.Token
   if preferences.fingerprint(path) != known:
     raise BadInput(f'{path}: changed since the study was planned; run it again')
   found, data = preferences.read_jsonl(path), recipe['data']
-  return found, preferences.tokenise(
-    found.pairs, vocab, data['row_tokens'], data.get('long_examples', 'error')
-  )
+  return found, preferences.tokenise(found.pairs, vocab, data['row_tokens'], data['long_examples'])
 
 
 def aside(prompts: np.ndarray, recipe: dict) -> np.ndarray:
@@ -177,41 +174,21 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   batch_of = reward_model.walk(epoch_of, B)
   loss = losses.pairs if objective == 'pairs' else losses.pointwise
   train = train_step.make_train_step(cfg, loss, None, opt, mesh, how)
-  state, meta, curve = stages.begin(setting, stage)
-  ledger, step, seconds = meta['ledger'], int(state.step), stages.stopwatch(meta)
-  pending = None
 
-  def settle(pending):  # reads the metrics of a step whose successor is already running
-    row = stages.measured(pending, ledger)
-    curve.append(row)
-    if row['step'] % 10 == 0:
-      stages.scalars(out_, row, ('loss', 'accuracy', 'grad_norm', 'learning_rate'))
+  def learn(state, step: int):
+    if objective == 'pairs':
+      rows = reward_model.pair_batch(source.sequences, batch_of(step), width)
+    else:
+      rows = reward_model.point_batch(source, batch_of(step), width)
+    tokens, context = reward_model.counts(rows)
+    rate = train_step.learning_rate(step, recipe['learning_rate'], recipe['warmup'], stop, stop)
+    state, metrics = train(state, sharding.spread(sharding.batch(mesh), rows), rate, 1.0)
+    spent = compute.train(cfg, tokens, context, B, width, how.remat, how.loss_chunk)
+    return state, {'learning_rate': rate, 'tokens': tokens, **metrics}, spent
 
-  with stages.output(setting, stage, step) as out_:
-    while step < stop:
-      chosen = batch_of(step)
-      if objective == 'pairs':
-        rows = reward_model.pair_batch(source.sequences, chosen, width)
-      else:
-        rows = reward_model.point_batch(source, chosen, width)
-      tokens, context = reward_model.counts(rows)
-      rate = train_step.learning_rate(step, recipe['learning_rate'], recipe['warmup'], stop, stop)
-      state, metrics = train(state, sharding.spread(sharding.batch(mesh), rows), rate, 1.0)
-      spent = compute.train(cfg, tokens, context, B, width, how.remat, how.loss_chunk)
-      ledger = compute.add(ledger, spent)
-      if pending is not None:
-        settle(pending)
-      pending = {'step': step, 'learning_rate': rate, 'tokens': tokens, **metrics}
-      step += 1
-      setting.progress(step / stop, f'step {step}')
-      told_to_stop = processes.preempted()
-      if out_.due() or told_to_stop or step == stop:
-        settle(pending)
-        stages.check_finite(state.params, f'step {step - 1}', ledger)
-        pending = None
-        stages.save(out_, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-      if told_to_stop:
-        raise processes.Preempted
+  begun = stages.begin(setting, stage)
+  watched = 'loss', 'accuracy', 'grad_norm', 'learning_rate'
+  state, ledger, seconds = stages.train(setting, stage, begun, learn, stop, watched)
 
   if 'pairs' in recipe:
     scorer, spent = calibrate_pairs(setting, cfg, how, state.params, source, out)
@@ -234,10 +211,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
 
 def _check(recipe: dict, cfg: transformer.ModelConfig) -> None:
   objective = recipe['objective']
-  if objective not in OBJECTIVES:
-    raise BadInput(
-      f'config.scorers.objectives has {objective!r}: it must be one of {", ".join(OBJECTIVES)}'
-    )
+  if objective not in reward_model.OBJECTIVES:
+    known = ', '.join(reward_model.OBJECTIVES)
+    raise BadInput(f'config.scorers.objectives has {objective!r}: it must be one of {known}')
   if cfg.head != 'scalar':
     raise BadInput(f"preference: model.head is {cfg.head!r}: a reward model has head 'scalar'")
   if 'pairs' in recipe and objective != 'pairs':

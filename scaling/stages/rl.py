@@ -15,7 +15,6 @@ Axes: P prompts, G responses of each, R response width, N prompts of the pool.
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,6 @@ import numpy as np
 from scaling import (
   checkpoint,
   compute,
-  files,
   losses,
   processes,
   rollouts,
@@ -36,14 +34,14 @@ from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import BadInput
 from scaling.rewards import feedback, teacher
 from scaling.rollouts import Rollouts
-from scaling.stages import answers, audit, teachers
+from scaling.stages import answers, audit, carried, teachers
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
+from scaling.stages.carried import Side
 
 WATCHED = ('loss', 'reward', 'gold', 'entropy', 'zero_variance', 'response_length')  # on the board
-RESAMPLED = (
-  8  # draws of prompts for one update, at most, where groups without variance are replaced
-)
+# Draws of prompts for one update, at most, where groups without variance are replaced.
+RESAMPLED = 8
 
 
 class Tools(NamedTuple):
@@ -68,16 +66,6 @@ class Tools(NamedTuple):
   audited: dict  # the ledger of the audit of what rewards, made before the first update
   teacher: teacher.Teacher | None
   room: int  # tokens of what a teacher that is the policy itself reads before a response
-
-
-class Side(NamedTuple):
-  """What a run carries from update to update beside the policy."""
-
-  queue: list  # Rollouts in flight, the next first
-  cursor: int  # draws of prompts so far
-  rates: np.ndarray  # float64 [N]: running pass rates
-  kl_coef: float
-  critic: object  # TrainState, or None
 
 
 def _reward(setting: stages.Setting, stage: stages.Stage, data) -> tuple[Callable, dict]:
@@ -157,7 +145,7 @@ def tools_of(setting: stages.Setting, stage: stages.Stage) -> Tools:
 
 def check_room(recipe: dict, data: batches.Data) -> None:
   """BadInput where the episodes of a recipe may be longer than a row of its data."""
-  if 'turns' in recipe:
+  if recipe['turns'] > 1:
     how = recipe['turns'], recipe['response_tokens'], data.spec['row_tokens']
     made = ENVIRONMENTS[recipe['environment']](data.spec['style'])
     environment.check_room(made, data.vocab, data.max_prompt_tokens, *how)
@@ -372,66 +360,11 @@ def _spread(weights_RxT, chosen, shape) -> np.ndarray:
   return whole
 
 
-def _begin(setting: stages.Setting, stage: stages.Stage, tools: Tools):
-  """(state, meta, curve, Side) with which the stage goes on."""
-  recipe = stage.recipe
-  state, meta, curve = stages.begin(setting, stage)
-  step, critic = int(state.step), None
-  own = side_path(setting, stage.id, step)
-  source = stage.id if processes.once(own.exists) else stage.parent
-  path = side_path(setting, source, step)
-  if tools.critic_cfg is not None:
-    opt = stages.optimizer(recipe)
-    like = train_step.form(tools.critic_cfg, opt, setting.mesh)
-    folder = stages.folder(setting.workdir, source) / 'critic'
-    if step > 0:
-      critic, _ = checkpoint.restore(folder, like, step)
-    else:
-      params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
-      fresh = stages.key(recipe['seed'], 'adapters')
-      restart = train_step.make_restart(tools.critic_cfg, opt, setting.mesh)
-      critic = restart(params, fresh)
-  if step == 0:
-    unseen = np.full(len(tools.problems), np.nan)
-    return state, meta, curve, Side([], 0, unseen, recipe['kl_coef'], critic)
-  with np.load(path) as arrays:
-    side = Side(
-      rollouts.unstack(arrays),
-      int(arrays['cursor']),
-      arrays['rates'],
-      float(arrays['kl_coef']),
-      critic,
-    )
-  return state, meta, curve, side
-
-
-def side_path(setting: stages.Setting, stage_id: str, step: int) -> Path:
-  """Where a stage keeps the Side of its checkpoint of this step."""
-  return stages.folder(setting.workdir, stage_id) / 'side' / f'{step}.npz'
-
-
-def _save(setting, stage, out, critics, state, side: Side, meta: dict, curve: list) -> None:
-  """A checkpoint of all of it: what stands beside the policy first, and then the policy, which
-  makes it count. The one before stays until the next."""
-  step = int(state.step)
-  if critics is not None:
-    checkpoint.save(critics, step, side.critic, {})
-    critics.wait_until_finished()
-  arrays = rollouts.stack(side.queue)
-  arrays |= {'cursor': side.cursor, 'rates': side.rates, 'kl_coef': side.kl_coef}
-  path = side_path(setting, stage.id, step)
-  files.write_arrays(path, arrays)
-  stages.save(out, state, meta, curve)
-  if processes.first():
-    for old in sorted(path.parent.glob('*.npz'), key=lambda p: int(p.stem))[:-2]:
-      old.unlink()
-
-
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Runs the updates, with rewards and all costs recorded for each."""
   recipe, tools = stage.recipe, tools_of(setting, stage)
   per_update = recipe['minibatches'] * recipe['epochs']
-  state, meta, curve, side = _begin(setting, stage, tools)
+  state, meta, curve, side = carried.begin(setting, stage, tools.critic_cfg, len(tools.problems))
   ledger, update = meta['ledger'], int(state.step) // per_update
   if update == 0:
     ledger = compute.add(ledger, tools.audited)
@@ -462,7 +395,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       if out.due() or told_to_stop or update == recipe['stop']:
         stages.check_finite(state.params, f'update {update - 1}', ledger)
         meta = {'ledger': ledger, 'seconds': seconds()}
-        _save(setting, stage, out, critics, state, side, meta, curve)
+        carried.save(setting, stage, out, critics, state, side, meta, curve)
       if told_to_stop:
         raise processes.Preempted
     if critics is not None:
@@ -476,7 +409,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     rl_updates=recipe['stop'],
     rl_samples=side.cursor * recipe['prompts'] * recipe['group'],
     rl_environments=len(tools.problems),
-    rl_turns=recipe.get('turns', 1),
+    rl_turns=recipe['turns'],
     seconds=cell['seconds'] + meta['seconds'],
   )
   stages.finish(setting, stage, cell, path, meta)

@@ -11,6 +11,7 @@ from analysis import estimators, strategies
 from scaling import bank, compute, files, processes, records, sample_step, sharding, stops
 from scaling.data import batches
 from scaling.stages import stage as stages
+from scaling.truncation import Truncation
 
 
 def prompt_width(data: batches.Data, made=()) -> int:
@@ -56,7 +57,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     recipe['response_tokens'],
     recipe['prompt_chunk'],
   )
-  truncation = sample_step.Truncation(recipe['top_k'], recipe['top_p'], recipe['min_p'])
+  truncation = Truncation(recipe['top_k'], recipe['top_p'], recipe['min_p'])
   ends = stops.table(data.vocab, [data.vocab.stop], recipe['stop'])
   where = bank.folder_of(setting.workdir, stage.parent, recipe)
   about = bank.identity(stage.parent, recipe)

@@ -67,7 +67,7 @@ def check(recipe: dict) -> None:
   if recipe['scorer'] is None and scored(recipe):
     raise BadInput(f'{name}: it needs a scorer: set config.search.scorer to a process reward model')
   data = recipe['data']
-  if name in WITH_ATTEMPTS and data['style'] == 'short' and not data.get('attempts'):
+  if name in WITH_ATTEMPTS and data['style'] == 'short' and not data['attempts']:
     raise BadInput(
       f'{name}: config.data.attempts is 0, so the model was never shown an attempt: set it, say to '
       '0.5'

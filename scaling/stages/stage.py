@@ -7,12 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pandas as pd
-import tensorboardX
 from jax.sharding import Mesh
 
 from scaling import checkpoint, compute, files, processes, train_step
@@ -197,7 +196,7 @@ class Output(NamedTuple):
   stage: Stage
   folder: Path
   checkpoints: checkpoint.Manager
-  board: tensorboardX.SummaryWriter | None  # of the process that writes
+  board: Any  # a tensorboardX.SummaryWriter, of the process that writes; of the others None
   due: Callable[[], bool]  # asked once a step: is it time for a checkpoint?
 
 
@@ -208,6 +207,8 @@ def output(setting: Setting, stage: Stage, step: int):
   with contextlib.ExitStack() as stack:
     board = None
     if processes.first():
+      import tensorboardX  # it imports torch where that is installed, which takes seconds
+
       board = tensorboardX.SummaryWriter(str(where / 'tensorboard'), purge_step=step)
       stack.callback(board.close)
     manager = stack.enter_context(checkpoint.Manager(where / 'checkpoints'))
@@ -297,6 +298,47 @@ def begin(setting: Setting, stage: Stage):
     params = state.params
   fresh = key(stage.recipe['seed'], 'adapters')
   return train_step.make_restart(cfg, opt, setting.mesh)(params, fresh), meta, []
+
+
+def train(
+  setting: Setting, stage: Stage, begun: tuple, learn: Callable, stop: int, watched: tuple[str, ...]
+):
+  """(state, ledger, stopwatch) of a stage at step `stop`, with checkpoints on the way and there.
+
+  begun: of `begin`. learn(state, step) -> (state, metrics, ledger) takes one step; its metrics, of
+  which `watched` go on the board, are read while the next one runs. Told to stop, it saves and
+  raises Preempted; NonFinite for a loss, a gradient or parameters that are not finite.
+  """
+  state, meta, curve = begun
+  ledger, step, seconds = meta['ledger'], int(state.step), stopwatch(meta)
+  first, pending = stage.recipe.get('start', 0), None
+
+  def settle() -> None:
+    row = measured(pending, ledger)
+    curve.append(row)
+    if row['step'] % 10 == 0:
+      scalars(out, row, watched)
+
+  with output(setting, stage, step) as out:
+    while step < stop:
+      state, metrics, spent = learn(state, step)
+      ledger = compute.add(ledger, spent)
+      if pending is not None:
+        settle()
+      pending = {'step': step, **metrics}
+      step += 1
+      setting.progress((step - first) / (stop - first), f'step {step}')
+      told_to_stop = processes.preempted()
+      if out.due() or told_to_stop or step == stop:
+        settle()
+        check_finite(state.params, f'step {step - 1}', ledger)
+        pending = None
+        save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+      if told_to_stop:
+        raise processes.Preempted
+    if stop == 0 and 'curve_rows' not in meta:  # no steps: what it began with is the result
+      save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
+  return state, ledger, seconds
 
 
 def path_of(setting: Setting, stage: Stage) -> tuple[dict, dict]:

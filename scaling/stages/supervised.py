@@ -31,55 +31,12 @@ def evaluation_rows(mesh, how) -> int:
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
   """Trains from `start` to `stop`, and measures the held-out loss where the recipe asks for it."""
   recipe, how = stage.recipe, stages.mechanics(setting.how, stage.recipe, setting.mesh)
-  cfg, opt = stages.model(recipe), stages.optimizer(recipe)
+  cfg = stages.model(recipe)
   folder, _ = stages.load_data(setting.workdir, recipe)
-  state, meta, curve = stages.begin(setting, stage)
-  ledger, step, seconds = meta['ledger'], int(state.step), stages.stopwatch(meta)
-  train = None
-  if step < recipe['stop']:
-    source = rows_of(setting, recipe, folder)
-    B, T = recipe['rows'], recipe['data']['row_tokens']
-    sharding.check_rows(setting.mesh, B, f'config.{stage.kind}.rows')
-    here, where = sharding.rows_here(setting.mesh, B), sharding.batch(setting.mesh)
-    train = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, setting.mesh, how)
-  pending = None
-
-  def settle(pending):  # reads the metrics of a step whose successor is already running
-    row = stages.measured(pending, ledger)
-    curve.append(row)
-    if row['step'] % 10 == 0:
-      stages.scalars(out, row, ('loss', 'grad_norm', 'learning_rate'))
-
-  with stages.output(setting, stage, step) as out:
-    while step < recipe['stop']:
-      picked = source.picked(step)
-      tokens, context, counted = (int(n) for n in source.tally[picked].sum(axis=0))
-      rows = source.read(picked[here])
-      # losses.mean_over_tokens, of the rows that are here
-      rows['weights'] = rows.pop('loss_mask') / np.float32(counted)
-      rate = train_step.learning_rate(
-        step, recipe['learning_rate'], recipe['warmup'], recipe['end'], recipe['decay']
-      )
-      state, metrics = train(state, sharding.feed(where, B, rows), rate, 1.0)
-      spent = compute.train(cfg, tokens, context, B, T, how.remat, how.loss_chunk)
-      ledger = compute.add(ledger, spent)
-      if pending is not None:
-        settle(pending)
-      pending = {'step': step, 'learning_rate': rate, 'tokens': tokens, **metrics}
-      step += 1
-      setting.progress(
-        (step - recipe['start']) / (recipe['stop'] - recipe['start']), f'step {step}'
-      )
-      told_to_stop = processes.preempted()
-      if out.due() or told_to_stop or step == recipe['stop']:
-        settle(pending)
-        stages.check_finite(state.params, f'step {step - 1}', ledger)
-        pending = None
-        stages.save(out, state, {'ledger': ledger, 'seconds': seconds()}, curve)
-      if told_to_stop:
-        raise processes.Preempted
-    if recipe['stop'] == 0 and 'curve_rows' not in meta:  # no steps: the fresh model is the result
-      stages.save(out, state, meta, curve)
+  begun = stages.begin(setting, stage)
+  learn = learning(setting, stage, folder) if int(begun[0].step) < recipe['stop'] else None
+  watched = 'loss', 'grad_norm', 'learning_rate'
+  state, ledger, seconds = stages.train(setting, stage, begun, learn, recipe['stop'], watched)
 
   cell, path = stages.path_of(setting, stage)
   path[stage.kind] = compute.add(path[stage.kind], ledger)
@@ -106,6 +63,32 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     )  # fmt: skip
     records.write(setting.workdir, stage.id, [row])
   stages.finish(setting, stage, cell, path, meta)
+
+
+def learning(setting: stages.Setting, stage: stages.Stage, folder) -> Callable:
+  """What `stages.train` calls for each step: a batch of the recipe's rows, at its rate."""
+  recipe, mesh = stage.recipe, setting.mesh
+  cfg, how = stages.model(recipe), stages.mechanics(setting.how, recipe, mesh)
+  source, B, T = rows_of(setting, recipe, folder), recipe['rows'], recipe['data']['row_tokens']
+  sharding.check_rows(mesh, B, f'config.{stage.kind}.rows')
+  here, where = sharding.rows_here(mesh, B), sharding.batch(mesh)
+  opt = stages.optimizer(recipe)
+  train = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, mesh, how)
+
+  def learn(state, step: int):
+    picked = source.picked(step)
+    tokens, context, counted = (int(n) for n in source.tally[picked].sum(axis=0))
+    rows = source.read(picked[here])
+    # losses.mean_over_tokens, of the rows that are here
+    rows['weights'] = rows.pop('loss_mask') / np.float32(counted)
+    rate = train_step.learning_rate(
+      step, recipe['learning_rate'], recipe['warmup'], recipe['end'], recipe['decay']
+    )
+    state, metrics = train(state, sharding.feed(where, B, rows), rate, 1.0)
+    spent = compute.train(cfg, tokens, context, B, T, how.remat, how.loss_chunk)
+    return state, {'learning_rate': rate, 'tokens': tokens, **metrics}, spent
+
+  return learn
 
 
 class Rows(NamedTuple):

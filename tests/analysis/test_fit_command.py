@@ -47,7 +47,7 @@ def test_the_command_as_typed(table, tmp_path):
     cwd=ROOT, capture_output=True, text=True,
   )  # fmt: skip
   assert bad.returncode == 2 and bad.stdout == ''
-  assert bad.stderr.startswith("analysis.fit: law 'chinchila' is not there; there are chinchilla")
+  assert bad.stderr.startswith("analysis.fit: law 'chinchila' is not there; nearest: chinchilla")
   assert bad.stderr.count('\n') == 1
 
 

@@ -170,7 +170,7 @@ def test_the_command_prints_writes_and_refuses(tmp_path, capsys):
   assert out.stat().st_size > 10_000 and len(pd.read_csv(tmp_path / 'sft.csv')) >= 9
   table[table['model'] == '25k'].query('sft_tokens < 3e5').to_parquet(folder / 'records.parquet')
   assert sft.main([str(workdir)]) == 2
-  assert capsys.readouterr().err.startswith('2 SFT cells')
+  assert capsys.readouterr().err.startswith('analysis.sft: 2 SFT cells')
 
 
 def published(name):

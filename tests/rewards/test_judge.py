@@ -57,16 +57,8 @@ def test_the_prompts_hold_the_texts_as_they_are():
   assert asked.index('\nX {second}\n</response A>') < asked.index('\nY\n</response B>')
 
 
-def test_any_model_that_answers_can_judge_and_a_failure_is_no_score():
-  says = {'good': 'Score: 9', 'bad': 'Score: 1', 'odd': 'hm', 'silent': None}
-
-  def ask(text):
-    return next(said for word, said in says.items() if f'\n{word}\n' in text)
-
-  values, failed = judge.scores(judge.by_text(ask), '1+1?', ['good', 'odd', 'bad', 'silent'])
-  np.testing.assert_array_equal(values, [0.9, np.nan, 0.1, np.nan])
-  assert failed == 2
-  ranked = judge.ranks(values)
+def test_a_response_that_the_judge_failed_on_ranks_below_all_others():
+  ranked = judge.ranks(np.array([0.9, np.nan, 0.0, np.nan]))
   assert ranked[1] == ranked[3] < ranked[2] < ranked[0]
 
 

@@ -79,8 +79,7 @@ def test_an_episode_is_prompt_turns_and_hints(found):
 
 
 def test_the_first_turns_are_those_of_single_responses(params, found):
-  single = {k: v for k, v in RECIPE.items() if k not in ('turns', 'environment')}
-  plain = drawn(params, single)
+  plain = drawn(params, RECIPE | {'turns': 1})
   np.testing.assert_array_equal(plain.own, rollouts.mask_of(plain))
   for p, g in np.ndindex(4, G):
     length = plain.lengths[p, g]

@@ -1,7 +1,6 @@
 """Rounds of DPO: what is paired, what is learned, what it costs, and that it resumes bit for bit.
 
-The bank is written by hand as in test_scorers.py: half of each problem's samples are its gold
-solution, the others show that they are wrong.
+The bank is written by hand, see by_hand.py; the samples that are not right show it.
 """
 
 import json
@@ -13,37 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import compute, processes, sharding
+from scaling import compute, sharding
 from scaling.errors import BadInput
 from scaling.stages import dpo, preference
 from scaling.stages import stage as stages
-from tests.stages import test_scorers as hand
+from tests.stages import by_hand as hand
 
-N = hand.N
-
-
-@pytest.fixture(scope='module')
-def workdir(tiny_workdir, tmp_path_factory):
-  copy = tmp_path_factory.mktemp('dpo') / 'workdir'
-  shutil.copytree(tiny_workdir, copy)
-  return copy
+N, workdir, round_of = hand.N, hand.workdir, hand.round_of
 
 
 @pytest.fixture(scope='module')
 def learned(workdir):
   return hand.written_bank(workdir, 'rl', 16, hand.hasty)
-
-
-def round_of(workdir, bank, **changed):
-  recipe = hand.common() | dict(
-    bank=bank, scorer=None, grader=None, pairs=None, samples=16 * N, feedback='verifier',
-    called='verifier', rows=8, epochs=3.0, beta=0.5, length_normalised=False, held_out=0.25,
-    pairs_per_problem=4, judge_by='verdict', judge_tokens=8, learning_rate=3e-3, warmup=2,
-    most_pairs=64,
-  )  # fmt: skip
-  recipe |= changed
-  stage = stages.make('dpo', changed.pop('parent', hand.branch().id), 'dpo', recipe)
-  return hand.begin(workdir, stage)
 
 
 @pytest.fixture(scope='module')
@@ -104,26 +84,8 @@ def test_a_second_round_has_the_first_as_its_reference(workdir, learned, trained
 
 
 def test_a_round_cut_off_ends_with_the_same_bits(workdir, trained, monkeypatch):
-  folder, mesh = stages.folder(workdir, trained.id), sharding.make_mesh()
-  read = lambda: (
-    jax.tree.map(np.asarray, stages.state_of(workdir, trained.id, mesh)),
-    curve_of(workdir, trained),
-    {k: v for k, v in stages.done(workdir, trained.id).items() if k not in ('seconds', 'cell')},
-  )
-  state, curve, done = read()
-  for name in ('checkpoints', 'tensorboard'):
-    shutil.rmtree(folder / name)
-  (folder / 'done.json').unlink()
-  wanted = iter([False, False, True, False, True])  # twice
-  monkeypatch.setattr(processes, 'preempted', lambda: next(wanted, False))
-  for _ in range(2):
-    with pytest.raises(processes.Preempted):
-      dpo.run(hand.setting_of(workdir), trained)
-  dpo.run(hand.setting_of(workdir), trained)
-  state2, curve2, done2 = read()
-  jax.tree.map(np.testing.assert_array_equal, state, state2)
-  pd.testing.assert_frame_equal(curve, curve2, check_exact=True)
-  assert done == done2
+  told = False, False, True, False, True
+  hand.same_when_cut_off(dpo.run, workdir, trained, told, monkeypatch)
 
 
 def test_a_row_holds_a_pair_and_its_marks():

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,12 @@ from scaling.errors import BadInput
 from scaling.rewards import reward_model
 from scaling.stages import dpo, preference, score, teachers
 from scaling.stages import stage as stages
-from tests.stages import test_dpo as rounds
-from tests.stages import test_scorers as hand
+from tests.stages import by_hand as hand
+
+workdir = hand.workdir
 
 PROMPTS = 24
 HH = Path(__file__).parents[2] / '../shared/data/hh_rlhf/harmless_base_test.jsonl.gz'
-
-
-@pytest.fixture(scope='module')
-def workdir(tiny_workdir, tmp_path_factory):
-  copy = tmp_path_factory.mktemp('pairs') / 'workdir'
-  shutil.copytree(tiny_workdir, copy)
-  return copy
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +96,7 @@ def test_it_scores_banks_and_gives_rewards(workdir, model):
 
 
 def test_dpo_learns_from_a_file(workdir, file):
-  stage = rounds.round_of(
+  stage = hand.round_of(
     workdir, None, feedback='pairs', called='pairs', pairs=file, samples=0, epochs=4.0,
     length_normalised=True, beta=2.0,
   )  # fmt: skip

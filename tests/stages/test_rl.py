@@ -16,7 +16,7 @@ from scaling.errors import BadInput
 from scaling.model.transformer import Mechanics
 from scaling.rewards import feedback
 from scaling.sample_step import Samples
-from scaling.stages import rl
+from scaling.stages import carried, rl
 from scaling.stages import stage as stages
 from tests import tiny
 
@@ -220,13 +220,12 @@ def test_runs_of_several_algorithms_are_stages_of_their_own():
   assert first['zero_variance'] == 'keep' and first['group'] == 4 and first['algorithm'] == 'grpo'
 
 
-def test_without_turns_a_recipe_does_not_speak_of_them():
+def test_searches_of_several_turns_stand_behind_sft_and_on_demand_behind_rl():
   c = tiny.get_config()
   c.rl.runs = ('grpo', 'grpo(turns=2, response_tokens=10, environments=8)')
   single, turns = _of_kind_in(c, 'rl')[0].recipe, _of_kind_in(c, 'rl')[2].recipe
-  assert 'turns' not in single and 'environment' not in single
+  assert single['turns'] == 1
   assert (turns['turns'], turns['environment'], turns['environments']) == (2, 'hints', 8)
-  assert 'corrected' not in single['data']
   c.search.strategies, c.search.policies, c.search.budgets = ('episodes',), ('25k',), (1, 2)
   assert len(_of_kind_in(c, 'search')) == 1
   c.search.after_rl = True
@@ -271,7 +270,7 @@ def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
     np.eye(P, G), np.eye(P, G), np.int64(0), np.array([P, 0, 0, 0.25, 0.25]),
   )  # fmt: skip
   state = types.SimpleNamespace(step=np.int32(0), params=None)
-  side = rl.Side([], 1, np.full(P, np.nan), 0.0, None)
+  side = carried.Side([], 1, np.full(P, np.nan), 0.0, None)
   rl.learn(tools, state, side, taken)
   np.testing.assert_allclose(seen, rates)
   state.step = np.int32(4)

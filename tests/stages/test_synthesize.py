@@ -1,43 +1,29 @@
 """Examples made of a bank, what they cost, and SFT on them, cut off and not.
 
-Banks are written by hand as in test_scorers.py: half of each problem's samples are its gold
-solution, the others `hasty`: no steps, and another answer.
+Banks are written by hand, see by_hand.py; wrong samples are `hasty`: no steps, another answer.
 """
 
 import json
-import shutil
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import bank, compute, processes, sharding
+from scaling import bank, compute
 from scaling.data import attempts, batches, mixing
 from scaling.errors import BadInput
 from scaling.search import generate
 from scaling.stages import dpo, supervised, synthesize
 from scaling.stages import stage as stages
-from tests.stages import test_scorers as hand
+from tests.stages import by_hand as hand
 
-N = hand.N
-
-
-@pytest.fixture(scope='module')
-def workdir(tiny_workdir, tmp_path_factory):
-  copy = tmp_path_factory.mktemp('synthesize') / 'workdir'
-  shutil.copytree(tiny_workdir, copy)
-  return copy
+N, workdir, base = hand.N, hand.workdir, hand.base
 
 
 @pytest.fixture(scope='module')
 def drawn(workdir):
   return hand.written_bank(workdir, 'rl', 16, hand.hasty)
-
-
-def base():
-  return next(s for s in hand.study.expand(hand.tiny.get_config()) if s.kind == 'pretrain')
 
 
 def examples_of(workdir, bank_id, **changed):
@@ -273,31 +259,15 @@ def test_a_cell_counts_its_tokens_and_all_that_made_its_examples_once(workdir, d
 
 
 def test_cut_off_it_ends_with_the_same_bits(workdir, drawn, right, monkeypatch):
-  stage, mesh = learner(workdir, right.id, hand.branch().id, stop=8, end=8), sharding.make_mesh()
+  stage = learner(workdir, right.id, hand.branch().id, stop=8, end=8)
   supervised.run(hand.setting_of(workdir), stage)
-  folder = stages.folder(workdir, stage.id)
-  read = lambda: (
-    jax.tree.map(np.asarray, stages.state_of(workdir, stage.id, mesh)),
-    pd.read_parquet(folder / 'metrics.parquet'),
-    {k: v for k, v in stages.done(workdir, stage.id).items() if k not in ('seconds', 'cell')},
-  )
-  state, curve, done = read()
-  examples = (stages.folder(workdir, right.id) / 'examples.parquet').read_bytes()
-  shutil.rmtree(folder)
-  hand.begin(workdir, stage)
-  (stages.folder(workdir, right.id) / 'done.json').unlink()  # cut before it ended: made anew
+  folder = stages.folder(workdir, right.id)
+  examples = (folder / 'examples.parquet').read_bytes()
+  (folder / 'done.json').unlink()  # cut before it ended: made anew
   synthesize.run(hand.setting_of(workdir), right)
-  assert (stages.folder(workdir, right.id) / 'examples.parquet').read_bytes() == examples
-  wanted = iter([False, True, False, False, True])
-  monkeypatch.setattr(processes, 'preempted', lambda: next(wanted, False))
-  for _ in range(2):
-    with pytest.raises(processes.Preempted):
-      supervised.run(hand.setting_of(workdir), stage)
-  supervised.run(hand.setting_of(workdir), stage)
-  state2, curve2, done2 = read()
-  jax.tree.map(np.testing.assert_array_equal, state, state2)
-  pd.testing.assert_frame_equal(curve, curve2, check_exact=True)
-  assert done == done2
+  assert (folder / 'examples.parquet').read_bytes() == examples
+  told = False, True, False, False, True
+  hand.same_when_cut_off(supervised.run, workdir, stage, told, monkeypatch)
 
 
 def test_self_play_has_the_solution_before_the_samples(workdir):

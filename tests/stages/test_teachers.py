@@ -12,7 +12,7 @@ from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from scaling.stages import teachers
 from tests.rewards.test_teacher import batch_of, taken
-from tests.stages import test_scorers as hand
+from tests.stages import by_hand as hand
 
 
 def changed(workdir, **recipe):

@@ -10,9 +10,13 @@ Several hosts run one study together: the same command on each, with --multihost
 all of them see. SIGTERM saves and ends the run with exit code 75; the same command goes on.
 """
 
+import difflib
 import errno
+import functools
+import os
 import sys
 import traceback
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -62,6 +66,7 @@ def _report(workdir: str, name: str) -> tuple[str, list[str]]:
   """Writes the report and returns (its path, its findings)."""
   from analysis import errors, report
 
+  print('writing the report', flush=True)
   try:
     path, findings = report.write(workdir, name)
   except errors.BadInput as error:
@@ -71,7 +76,7 @@ def _report(workdir: str, name: str) -> tuple[str, list[str]]:
 
 def _unknown_key(argv: list[str]) -> str | None:
   """A line about the first --config.KEY that the config does not have, if that is what is wrong."""
-  from scaling import checks, config
+  from scaling import config, fields
 
   known = {}
   for name, value in config.default().items():
@@ -80,40 +85,79 @@ def _unknown_key(argv: list[str]) -> str | None:
     if word.lstrip('-').startswith('config.'):
       key = word.lstrip('-').removeprefix('config.').partition('=')[0].split('[')[0]
       if key not in known:
-        return f'config has no key {key!r}; {checks.near(key, known)}'
+        return f'config has no key {key!r}; {fields.near(key, known)}'
   return None
+
+
+def _path(argv: list[str]) -> str:
+  """The file that --config, the last of them, names, without its argument."""
+  path = ''
+  for at, word in enumerate(argv):
+    flag, equals, value = word.lstrip('-').partition('=')
+    if flag == 'config':
+      path = value if equals else ''.join(argv[at + 1 : at + 2])
+  return path.partition(':')[0]
+
+
+def _raised(error: Exception, path: str) -> str:
+  """What an experiment file raised, in one line; beyond BadInput, with the line that raised it."""
+  while 'Error whilst parsing config file' in str(error):  # flags wrap what they catch
+    error = error.__context__
+  words = (str(error).splitlines() or [''])[0]
+  if isinstance(error, (BadInput, flags.Error)):
+    return words
+  if isinstance(error, AttributeError) and "'get_config'" in words:
+    return f'{path} has no get_config(arg); experiments/quickstart.py shows what an experiment is'
+  if 'Did you mean' in words:  # a key that the config does not have; before that it lists all
+    words = words[words.index('Did you mean') :].rstrip("'")
+  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  if isinstance(error, SyntaxError):
+    lines, words = [error.lineno], error.msg
+  where = f'{path}, line {lines[-1]}' if lines else f'--config={path}'
+  return f'{where}: {type(error).__name__}: {words}'
 
 
 def parse(argv: list[str]) -> list[str]:
   """Flags, with one line and exit code 2 for those that are wrong."""
   try:
     rest = flags.FLAGS(argv)
-  except flags.Error as error:
-    lines = str(error).strip().splitlines()  # the last of a traceback, where a file raised it
-    raised = 'Error whilst parsing config file' in lines[0]
-    line = f'--config: {lines[-1].partition(": ")[2]}' if raised else lines[0]
-    _fail(_unknown_key(argv) or line)
-  except (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:  # raised by the experiment file
-    _fail(_unknown_key(argv) or f'--config: {str(error).splitlines()[0]}')
+  except Exception as error:  # of a flag, or whatever the experiment file raised
+    _fail(_unknown_key(argv) or _raised(error, _path(argv)))
   if len(rest) > 1:
-    _fail(f'unexpected argument {rest[1]!r}; did you mean --{rest[1]}?')
+    flag = 'config=' if Path(rest[1].partition(':')[0]).suffix == '.py' else ''
+    _fail(f'unexpected argument {rest[1]!r}; did you mean --{flag}{rest[1]}?')
   return rest
+
+
+def _missing(path: str) -> str:
+  """A line about an experiment that cannot be read, with those nearest in name."""
+  there = sorted(Path('experiments').glob('*.py'))
+  close = difflib.get_close_matches(Path(path).stem, [p.stem for p in there], n=2)
+  near = ', '.join(str(p) for p in there if p.stem in close)
+  return f'--config={path}: no such file; {f"nearest: {near}" if near else "see experiments/"}'
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+  """Whether an exception, or one that led to it, says so: the system's, or a library's words."""
+  while error is not None:
+    if getattr(error, 'errno', None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def main(_):
   if CONFIG.value is None:
-    _fail('say which experiment: --config=experiments/quickstart.py')
+    path = _path(sys.argv)
+    example = 'say which experiment: --config=experiments/quickstart.py'
+    _fail(f'{path}: its get_config returns nothing' if path else example)
   if WORKDIR.value is None and not PLAN.value and COMPILE_FOR.value is None:
     _fail('say where it goes: --workdir=results/NAME')
   try:
     config = CONFIG.value.copy_and_resolve_references()
   except OSError as error:  # the flag puts off what went wrong when it was read
-    _fail(f'--config: {str(error).splitlines()[-1].strip()}; experiments are in experiments/')
+    path = _path(sys.argv)
+    _fail(_raised(error.__cause__, path) if Path(path).is_file() else _missing(path))
   logging.set_verbosity(logging.WARNING)
   from scaling import plan, processes, study
 
@@ -141,11 +185,12 @@ def main(_):
     processes.leave(processes.EXIT)
   except KeyboardInterrupt:
     print('\nstopped; what was measured is kept: run the same command to go on', file=sys.stderr)
-    processes.leave(130)
+    processes.leave(130, at_once=True)
   except Exception as error:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-      words = 'what was measured is kept: make room and go on'
-      _fail(f'the disk is full ({error.filename}); {words}', processes.leave)
+    if _disk_is_full(error):
+      words = 'what was measured is kept: make room, and run the same command to go on'
+      at_once = functools.partial(processes.leave, at_once=True)
+      _fail(f'the disk is full (--workdir={WORKDIR.value}); {words}', at_once)
     traceback.print_exc()
     if MULTIHOST.value:
       words = 'where another process ended, see what it said; give all the same command to go on'

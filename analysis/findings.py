@@ -33,18 +33,19 @@ METHODS = {
 
 
 def main(reading: Reading, queries: float | None = None) -> list[str]:
-  """The main findings, in the order of the report."""
+  """The main findings, in the order of the report: the best splits, and what they rest on."""
   if hosted.is_hosted(reading.study):
     return endings(reading) + hosted.findings(reading.study)
-  lines = endings(reading) + loss(reading) + coverage(reading)
-  lines += strategies(reading) + compute_optimal(reading) + rl(reading) + joint(reading)
-  if reading.taught is not None:
-    lines += self_training_words.findings(reading.taught)
+  lines = endings(reading)
   if reading.quality is not None:
     queries = queries or frontier.default_queries(reading.quality)
     measured = frontier.measured(reading.deployable, queries, 'sunk')
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     lines += best_split(measured, best)
+  lines += loss(reading) + coverage(reading)
+  lines += strategies(reading) + compute_optimal(reading) + rl(reading) + joint(reading)
+  if reading.taught is not None:
+    lines += self_training_words.findings(reading.taught)
   return lines + ledger(reading) + imported(reading.study.records)
 
 

@@ -78,7 +78,8 @@ def read(path, law: Law | Callable | None = None) -> Fit:
   except FileNotFoundError as error:
     raise BadInput(f'{path}: there is no such file') from error
   except (ValueError, KeyError, TypeError) as error:
-    raise BadInput(f'{path} is not a fit that Fit.to_json wrote: {error!r}') from error
+    words = 'give the JSON that python -m analysis.fit … --out=FILE wrote'
+    raise BadInput(f'{path} is not a fit ({type(error).__name__}: {error}); {words}') from error
   output = next(iter(set(about['columns']) - set(find(law or about['law'], 'y').inputs)), 'y')
   pairs = lambda of: {name: tuple(x) for name, x in of.items()}
   given |= {'samples': np.array(given['samples']).reshape(-1, len(given['params']))}
@@ -95,8 +96,9 @@ def find(law: str | Law | Callable, output: str) -> Law:
     found = laws.from_function(law, output)
     return found._replace(from_zero=found.inputs, signed=found.inputs)
   if law not in LAWS:
-    near = difflib.get_close_matches(law, LAWS, 3, 0.4) or sorted(LAWS)
-    raise BadInput(f'law {law!r} is not there; there are {", ".join(near)} (--law=list: all)')
+    near = difflib.get_close_matches(law, LAWS, 3, 0.4)
+    words = f'nearest: {", ".join(near)} (--law=list: all)' if near else '--law=list says which are'
+    raise BadInput(f'law {law!r} is not there; {words}')
   return LAWS[law]
 
 

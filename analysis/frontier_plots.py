@@ -161,7 +161,7 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
   if reading.quality is None:
     return None
   queries = queries or frontier.default_queries(reading.quality)
-  figure, panels = style.new(1, 2, width=8.4, height=3.6, sharex=True)
+  figure, panels = style.new(1, 2, width=9.0, height=3.6, sharex=True)
   said = []
   for axes, pretraining in zip(panels, ('sunk', 'counted')):
     measured = frontier.measured(reading.deployable, queries, pretraining)
@@ -192,7 +192,7 @@ def _split_bars(axes, measured: Measured, best):
         )  # fmt: skip
     left += share
   for row, (_, split) in zip(rows, best.iterrows()):
-    axes.text(0, row + 0.31, findings.split_words(split), fontsize=7.5, va='bottom', color=INK)
+    axes.text(0, row + 0.31, findings.split_words(split), fontsize=7, va='bottom', color=INK)
   axes.set_yticks(rows, [flops(b) for b in best['budget']])
   axes.set_ylim(-0.5, len(best) - 0.2)
   axes.grid(visible=False)

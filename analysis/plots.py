@@ -22,12 +22,12 @@ def all_figures(reading: Reading, queries: float | None = None) -> list[Drawing]
   """Every figure that the study has data for, in the order of the report."""
   if hosted.is_hosted(reading.study):
     return [hosted.figure(reading.study)]
-  drawings = [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
+  drawings = [frontier_figure(reading, queries), split_figure(reading, queries)]
+  drawings += [curves_figure(reading), loss_figure(reading), coverage_figure(reading)]
   drawings += [strategies_figure(reading), compute_optimal_figure(reading), rl_figure(reading)]
   drawings += [joint_figure(reading), residuals_figure(reading)]
   drawings += [sft.draw(reading.sft_laws)] if reading.sft_laws is not None else []
-  drawings += [frontier_figure(reading, queries)]
-  drawings += [split_figure(reading, queries), ledger_figure(reading)]
+  drawings += [ledger_figure(reading)]
   if reading.taught is not None:
     drawings += self_training_plots.figures(reading.taught)
   return [drawing for drawing in drawings if drawing is not None]

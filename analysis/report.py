@@ -3,31 +3,30 @@
 python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5] [--figures=DIR]
 """
 
-import argparse
 import html
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis import (
+  command,
   findings,
   frontier,
   hosted,
   plan_words,
   planning,
   plots,
+  report_tables,
   self_training_words,
   sft,
   tables,
 )
-from analysis.errors import BadInput
 from analysis.interpret import Reading, interpret
 from analysis.joint import TERMS_RULE
-from analysis.style import flops, human, percent, text
+from analysis.style import flops, human, text
 
 DEFINITIONS = {
   'cell': 'one checkpoint that was measured: a seed, a model size, SFT tokens and RL updates.',
@@ -91,7 +90,7 @@ h2, h3, figure { scroll-margin-top: 12px; }
 h2 { font-size: 1.2rem; margin: 42px 0 10px; padding-top: 14px; border-top: 1px solid #d9dee4; }
 h3 { font-size: 1rem; margin: 26px 0 6px; }
 p, li { max-width: 74ch; }
-.quiet { color: #6b7785; font-size: .9rem; }
+.quiet { color: #6b7785; font-size: .9rem; overflow-wrap: anywhere; } .quiet a { color: inherit; }
 ol.findings { padding-left: 1.3em; } ol.findings li { margin: 0 0 10px; }
 figure { margin: 12px 0 34px; }
 .wide { overflow-x: auto; -webkit-overflow-scrolling: touch; }
@@ -108,8 +107,10 @@ dt { font-weight: 600; margin-top: 8px; } dd { margin: 0; max-width: 74ch; }
 nav { font-size: .85rem; line-height: 1.35; margin: 18px 0; columns: 2; }
 nav a { display: block; padding: 3px 0; color: #52606d; text-decoration: none; }
 nav a:hover { color: #0072b2; } nav a.figure { color: #6b7785; padding-left: 1em; }
-@media (min-width: 1240px) { nav { position: fixed; top: 30px; width: 200px; columns: 1; margin: 0;
-  left: calc(50% - 660px); max-height: 92vh; overflow-y: auto; } }
+@media (min-width: 1180px) {
+  main { margin-left: max(230px, 50% - 450px); }
+  nav { position: fixed; top: 30px; width: 200px; columns: 1; margin: 0;
+    left: max(20px, 50% - 660px); max-height: 92vh; overflow-y: auto; } }
 @media (max-width: 600px) { main { padding: 18px 14px 40px; } h1 { font-size: 1.4rem; } }
 """
 
@@ -167,20 +168,26 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
       _table(self_training_words.shown(found.watch, found.K)),
     ]
   if not reading.scorers.empty:
-    sections['Scorers'] = [f'<p class="quiet">{SCORERS}</p>', _table(_scorers(reading))]
+    sections['Scorers'] = [
+      f'<p class="quiet">{SCORERS}</p>',
+      _table(report_tables.scorers(reading)),
+    ]
   sections['Stages'] = [f'<div class="wide"><pre>{html.escape(tree(study))}</pre></div>']
   if hosted.is_hosted(study):
     account = pd.DataFrame(hosted.account(study).items(), columns=['', 'total'])
     account = account.assign(total=[f'{v:,.6g}' for v in account['total']])
     sections['Account'] = [_table(account)]
   else:
-    sections['Ledger'] = [_table(_ledger_table(study))]
-  sections['Environment'] = [_table(_environment(study), header=False)]
+    sections['Ledger'] = [_table(report_tables.ledger(study))]
+  sections['Environment'] = [_table(report_tables.environment(study), header=False)]
   sections['Commands'] = [f'<div class="wide"><pre>{html.escape(_commands(study))}</pre></div>']
   terms = ''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in DEFINITIONS.items())
   sections['Definitions'] = [f'<dl>{terms}</dl>']
   head = f'<h1>Post-training scaling: {html.escape(study.name)}</h1>'
-  head += f'<p class="quiet">Seed {seeds}. {whole}</p>'
+  task = (study.plan.get('config') or {}).get('data', {}).get('task', '')
+  asked = f'Task: {html.escape(task)}. ' if task else ''
+  words = '<a href="#definitions">What the words mean</a>'
+  head += f'<p class="quiet">{asked}Seed {seeds}. {whole} {words}.</p>'
   body = [head, _index(sections, drawings)]
   for title, parts in sections.items():
     body += [f'<h2 id="{_anchor(title)}">{title}</h2>', *parts]
@@ -251,7 +258,7 @@ def _laws(reading: Reading) -> list[str]:
     parts += [
       f'<h3>Held-out loss: {form}</h3>',
       f'<p class="quiet">{law.rows} points; {_error_words(law, "of log loss")}</p>',
-      _table(_parameters(law.params, law.intervals, law.unidentified)),
+      _table(report_tables.parameters(law.params, law.intervals, law.unidentified)),
     ]
   for key, law in reading.rl_fits.items():
     form = 'R = R₀ + (A − R₀)/(1 + (C_mid/C)^B), R₀ the parent’s' if law.law == 'sigmoid' else ''
@@ -260,14 +267,14 @@ def _laws(reading: Reading) -> list[str]:
       f'<h3>RL from {key[0]} after {human(key[2])} SFT tokens: {form}</h3>',
       f'<p class="quiet">{law.rows} points of one run, which share their history: the intervals '
       f'are too narrow; {_error_words(law, "of pass@1")}</p>',
-      _table(_parameters(law.params, law.intervals, law.unidentified)),
+      _table(report_tables.parameters(law.params, law.intervals, law.unidentified)),
     ]
   if not reading.coverage.empty:
     parts += [
       '<h3>Coverage: −log pass@k = a k^−b, and Beta(α, β) over problems</h3>',
       '<p class="quiet">a, b: least squares on small k; α, β: maximum likelihood on (c, n). '
       'The last three columns predict the measured pass at the largest k.</p>',
-      _table(_coverage_table(reading.coverage)),
+      _table(report_tables.coverage(reading.coverage)),
     ]
   for name, law in (('pass@k (beta-binomial)', reading.joint), ('majority@k', reading.majority)):
     if law is not None:
@@ -276,7 +283,7 @@ def _laws(reading: Reading) -> list[str]:
         f'<h3>Joint law of {name}: logit-linear in log N, log D, log(1 + C/C₀)</h3>',
         f'<p class="quiet">{TERMS_RULE} Fitted to {law.cells} cells; standardised '
         f'coefficients; misfit {100 * law.misfit:.1f} points (root mean square over cells).</p>',
-        _table(_parameters(params, law.intervals, {})),
+        _table(report_tables.parameters(params, law.intervals, {})),
       ]
   for name, corner in (
     ('pass@k', reading.heldout),
@@ -297,21 +304,8 @@ def _laws(reading: Reading) -> list[str]:
     about = html.escape(f'{corner.rule}. Terms that entered: {", ".join(corner.terms)}.')
     title = f'<h3>Joint law of {name}, held out</h3>'
     parts += [title, f'<p class="quiet">{about}</p>', _table(rows)]
-    parts.append(_table(_by_k(corner)))
+    parts.append(_table(report_tables.by_k(corner)))
   return parts or ['<p>No law could be fitted to these data.</p>']
-
-
-def _by_k(corner):
-  """The errors of each law on the held-out cells by k, in points."""
-  table = corner.table
-  rows = []
-  for k, part in table.groupby('k'):
-    row = {'k': f'{k:.0f}', 'measured': percent(part['measured'].mean())}
-    for m in corner.error:
-      row[findings.METHODS[m]] = f'{100 * (part[m] - part["measured"]).abs().mean():.1f}'
-    inside = (part['low'] <= part['measured']) & (part['measured'] <= part['high'])
-    rows.append(row | {"in the law's 95 %": f'{inside.sum()} of {len(part)}'})
-  return pd.DataFrame(rows)
 
 
 def _frontier(reading: Reading, queries) -> list[str]:
@@ -348,87 +342,6 @@ def _error_words(law, unit):
   )
 
 
-def _parameters(params, intervals, unidentified):
-  rows = []
-  for name, value in params.items():
-    low, high = intervals.get(name, (np.nan, np.nan))
-    fixed = name in intervals and low == high == value
-    interval = 'given' if fixed else f'{low:.4g} to {high:.4g}' if np.isfinite(low) else ''
-    rows.append((name, f'{value:.4g}', interval, unidentified.get(name, '')))
-  return pd.DataFrame(rows, columns=['parameter', 'value', '95 %', ''])
-
-
-def _coverage_table(coverage):
-  out = pd.DataFrame({'model': coverage['model'], 'seed': coverage['seed']})
-  out['SFT tokens'] = [human(v) for v in coverage['sft_tokens']]
-  out['RL updates'] = coverage['rl_updates'].astype(int)
-  for column, title in (('a', 'a'), ('b', 'b'), ('alpha', 'α'), ('beta', 'β')):
-    if column in coverage:
-      out[title] = [f'{v:.3g}' for v in coverage[column]]
-  if 'b' in coverage:
-    bounds = zip(coverage['b_low'], coverage['b_high'])
-    out['b, 95 %'] = [f'{low:.2g} to {high:.2g}' for low, high in bounds]
-  shown = [('measured', 'measured'), ('power_predicted', 'by a, b')]
-  shown += [('beta_predicted', 'by α, β'), ('naive', 'naive')]
-  for column, title in shown:
-    if column in coverage:
-      out[title] = ['' if np.isnan(v) else percent(v) for v in coverage[column]]
-    if column == 'beta_predicted' and column in coverage:
-      bounds = zip(coverage['beta_low'], coverage['beta_high'])
-      out['95 %'] = [
-        '' if np.isnan(x) else f'{percent(x, 0)} to {percent(y, 0)}' for x, y in bounds
-      ]
-  return out
-
-
-def _scorers(reading):
-  """How good each scorer's scores are, on problems it did not learn from."""
-  table = reading.scorers
-  rows = {'objective': table['objective'], 'scorer': table['size'], 'responses of': table['model']}
-  rows |= {'seed': table['seed'], 'problems': table['problems'].astype(int)}
-  titles = {'auc': 'AUC', 'auc_within': 'AUC within problems'}
-  titles |= {'verdict_accuracy': 'accuracy at 0.5', 'calibration_error': 'calibration error'}
-  for metric, title in titles.items():
-    if metric in table:
-      errors = table.get(f'{metric}_stderr', table[metric] * np.nan)
-      rows[title] = [
-        f'{value:.3f}' + (f' ± {1.96 * error:.3f}' if np.isfinite(error) else '')
-        for value, error in zip(table[metric].astype(float), errors.astype(float))
-      ]
-  return pd.DataFrame(rows)
-
-
-def _ledger_table(study):
-  totals = study.ledger.groupby(['stage_kind', 'kind'], as_index=False)[['model', 'executed']].sum()
-  totals = totals[totals['model'] + totals['executed'] > 0]
-  all_kinds = totals.groupby('kind', as_index=False)[['model', 'executed']].sum()
-  rows = pd.concat([totals, all_kinds.assign(stage_kind='all stages')])
-  whole = {'stage_kind': 'all stages', 'kind': 'all kinds'} | totals[
-    ['model', 'executed']
-  ].sum().to_dict()
-  rows = pd.concat([rows, pd.DataFrame([whole])], ignore_index=True)
-  return pd.DataFrame(
-    {
-      'stage': rows['stage_kind'],
-      'kind': rows['kind'].str.replace('_', ' '),
-      'model FLOPs': [flops(v) for v in rows['model']],
-      'executed': [flops(v) for v in rows['executed']],
-    }
-  )
-
-
-def _environment(study):
-  plan = study.plan
-  rows = [('command', plan.get('command', ''))]
-  for key, value in (plan.get('environment') or {}).items():
-    if isinstance(value, dict):
-      value = ', '.join(f'{name} {version}' for name, version in value.items())
-    rows.append((key.replace('_', ' '), value))
-  if plan.get('seconds'):
-    rows.append(('wall time', f'{plan["seconds"]:.0f} s'))
-  return pd.DataFrame(rows, columns=['', 'value'])
-
-
 def _table(frame, header=True) -> str:
   cell = lambda tag, value: f'<{tag}>{text(value)}</{tag}>'
   head = '<tr>' + ''.join(cell('th', c) for c in frame.columns) + '</tr>' if header else ''
@@ -437,31 +350,32 @@ def _table(frame, header=True) -> str:
   return f'<div class="wide"><table>{head}{body}</table></div>'
 
 
+def _led(line: str) -> str:
+  """A line with what it is about, up to an early colon, in bold."""
+  about, colon, rest = line.partition(': ')
+  return f'<b>{about}:</b> {rest}' if colon and len(about) < 90 else line
+
+
 def _list(lines, tag='ol', kind='findings') -> str:
-  items = ''.join(f'<li>{text(line)}</li>' for line in lines)
+  items = ''.join(f'<li>{_led(text(line))}</li>' for line in lines)
   return f'<{tag} class="{kind}">{items}</{tag}>'
 
 
 def main(argv=None) -> int:
-  parser = argparse.ArgumentParser(
-    prog='python -m analysis.report',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument('workdir', help='where the study ran: its --workdir')
-  parser.add_argument('--study', help='its name; the newest of the workdir if left out')
-  parser.add_argument('--queries', type=float, help='served, that the frontier counts')
-  parser.add_argument('--figures', help='a folder for each figure as a PNG file')
-  args = parser.parse_args(argv)
-  try:
-    path, said = write(args.workdir, args.study, args.queries, args.figures)
-  except (BadInput, OSError) as error:
-    print(error, file=sys.stderr)
-    return 2
+  """0; or 2, with one line on stderr, for bad input."""
+  its = command.parser('report', __doc__)
+  its.add_argument('workdir', help='where the study ran: its --workdir')
+  its.add_argument('--study', help='its name; the newest of the workdir if left out')
+  its.add_argument('--queries', type=float, help='served, that the frontier counts')
+  its.add_argument('--figures', help='a folder for each figure as a PNG file')
+  return command.run(its, argv, _write)
+
+
+def _write(given) -> None:
+  path, said = write(given.workdir, given.study, given.queries, given.figures)
   for line in said:
     print(f'- {line}')
   print(path)
-  return 0
 
 
 if __name__ == '__main__':

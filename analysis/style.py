@@ -76,6 +76,7 @@ def text(words) -> str:
   return html.escape(words)
 
 
+WIDTH = 860  # pixels of the text of a page: no figure is wider there
 styled = matplotlib.rc_context(STYLE)  # a decorator: the function draws in this style
 
 
@@ -95,7 +96,7 @@ class Drawing(NamedTuple):
     title, width = html.escape(self.title), self.figure.get_figwidth()
     return (
       f'<figure id="{self.name}"><h3>{title}</h3><div class="wide">'
-      f'<img alt="{title}" style="max-width: 900px; min-width: {75 * width:.0f}px" '
+      f'<img alt="{title}" style="max-width: 900px; min-width: {min(75 * width, WIDTH):.0f}px" '
       f'src="data:image/png;base64,{data}"></div>'
       f'<figcaption style="white-space: pre-line">{text(self.caption)}</figcaption></figure>'
     )

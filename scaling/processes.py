@@ -151,10 +151,11 @@ def preempted() -> bool:
   return reached
 
 
-def leave(code: int) -> None:
+def leave(code: int, at_once: bool = False) -> None:
   """Ends this process. Others that do not end as well within ten seconds are left for JAX to end.
 
-  At a usual exit JAX has them wait minutes for each other, and for one that is gone.
+  At a usual exit JAX has them wait minutes for each other, and for one that is gone. at_once: no
+  thread is waited for; those of a save that Ctrl-C cut off would say at length what they miss.
   """
   sys.stdout.flush()
   sys.stderr.flush()
@@ -163,4 +164,6 @@ def leave(code: int) -> None:
       barrier('leave', 10)
     except Exception:
       os._exit(code)
+  if at_once:
+    os._exit(code)
   sys.exit(code)

@@ -1,11 +1,14 @@
 """The door: what a user sees when the command is wrong, and what --plan and --help print."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,9 +26,10 @@ def _run(*args):
     (['--config.sft.tokenz=(1,)'], "no key 'sft.tokenz'; nearest: sft.tokens"),
     (['--config.sft.rows=many'], 'config.sft.rows'),
     (["--config.model.sizes=('9k',)"], "unknown preset '9k'"),
-    (['--config=experiments/nothing.py'], 'experiments/nothing.py'),
+    (['--config=experiments/quikstart.py'], 'no such file; nearest: experiments/quickstart.py'),
     (['--workdirs=x'], "'workdirs'"),
     (['workdir'], 'did you mean --workdir'),
+    (['experiments/dpo.py:smoke'], 'did you mean --config=experiments/dpo.py:smoke'),
   ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):
@@ -33,6 +37,34 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):
   assert done.returncode == 2
   assert says in done.stderr and done.stderr.startswith('run.py: '), done.stderr
   assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'text, says',
+  [
+    ('c.sft.tokns = (1,)', 'mine.py, line 6: AttributeError: Did you mean "tokens" instead of'),
+    ('c.sft.tokens = 5', 'mine.py, line 6: TypeError: '),
+    ('open("/no/such")', 'mine.py, line 6: FileNotFoundError: [Errno 2] No such file'),
+    ('c.name = int("x")', 'mine.py, line 6: ValueError: invalid literal'),
+    ('return 1 +', 'mine.py, line 6: SyntaxError: invalid syntax'),
+    ('return None', 'mine.py: its get_config returns nothing'),
+  ],
+)
+def test_a_mistake_in_an_experiment_file_is_one_line_with_its_place(text, says, tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(f"""from scaling import config
+
+
+def get_config(arg=''):
+  c = config.default()
+  {text}
+  return c
+""")
+  done = _run(f'--config={path}', '--plan')
+  assert done.returncode == 2
+  (line,) = [line for line in done.stderr.splitlines() if line.startswith('run.py: ')]
+  assert 'Traceback' not in done.stderr
+  assert says in line
 
 
 def test_plan_prints_the_tree_and_runs_nothing(tmp_path):
@@ -45,3 +77,15 @@ def test_plan_prints_the_tree_and_runs_nothing(tmp_path):
 
 def test_help_says_how_to_start():
   assert 'python run.py --config=experiments/' in _run('--help').stdout
+
+
+def test_a_full_disk_is_known_in_the_words_of_a_library_too():
+  try:
+    try:
+      raise ValueError('RESOURCE_EXHAUSTED: Failed writing: "w/0": No space left on device')
+    except ValueError as cause:
+      raise RuntimeError('a save failed') from cause
+  except RuntimeError as error:
+    assert run._disk_is_full(error)
+  assert run._disk_is_full(OSError(errno.ENOSPC, 'full'))
+  assert not run._disk_is_full(OSError(errno.EACCES, 'No permission'))

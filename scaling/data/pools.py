@@ -309,10 +309,12 @@ def _generate(
           dropped[pool.split()[0]] += 1
         stale += 1
         if stale > max(2000, 5 * len(taken)):
+          kind = pool.split()[0]
+          key = 'pretrain.examples' if kind == 'pretrain' else f'data.{kind}_problems'
           raise BadInput(
             f'task {task.name}({_written(task.arguments)}): only {found} distinct problems were '
             f'left for the {pool} pool{_left_out(len(long))}, which asks for {count}: '
-            'ask for fewer or widen the task'
+            f'lower config.{key}, or widen the task'
           )
         continue
       taken.add(number)

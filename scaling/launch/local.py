@@ -41,6 +41,9 @@ RUN = {
 }
 
 
+BELIEVED = 0.1  # part of a plan's seconds that count as seen, so that a slow start is not the pace
+
+
 def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str, float]) -> None:
   """Runs stages that are not done, in order. seconds: what each is planned to take, for the bar.
 
@@ -56,12 +59,21 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
   )
 
   def left(of: float) -> str:
-    """Time for so much of the plan, at the pace so far."""
-    pace = (time.monotonic() - began) / max(bar.n, 1.0)
+    """Time for so much of the plan, at the pace so far, and first at the pace that was planned."""
+    believed = BELIEVED * planned
+    pace = (time.monotonic() - began + believed) / (bar.n + believed)
     minutes, rest = divmod(round(of * pace), 60)
     return f'{minutes}:{rest:02d}'
 
+  def say(line: str) -> None:
+    if processes.first() and bar.disable:
+      print(line, flush=True)
+    elif processes.first():
+      bar.write(line, file=sys.stdout)
+
   drawn = [0.0]  # when the bar was drawn last
+  ahead = f'{left(planned)} to go by the plan' if todo else 'all are done'
+  say(f'stages to run: {len(todo)}; {ahead}')
 
   for number, stage in enumerate(todo, 1):
     start, weight = bar.n, seconds[stage.id]
@@ -76,19 +88,16 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
 
     if processes.preempted():
       raise processes.Preempted
+    if (stages.folder(setting.workdir, stage.id) / 'stage.json').exists():
+      say(f'{stage.label} was cut off, and goes on from what it had saved')
     words = _run(setting._replace(progress=progress), stage)
     processes.barrier('stage')  # what process 0 wrote is there for all
     bar.n = start + weight
-    line = f'[{number}/{len(todo)}] {stage.label}: {words}'
-    if not processes.first():
-      continue
-    if bar.disable:
-      print(f'{line}; {left(planned - bar.n)} to go', flush=True)
-    else:
-      bar.write(line, file=sys.stdout)
+    ahead = f'; {left(planned - bar.n)} to go' if bar.disable else ''  # the bar says it
+    say(f'[{number}/{len(todo)}] {stage.label}: {words}{ahead}')
   bar.close()
-  if todo and processes.first():
-    print(f'programs: {_programs()}', flush=True)
+  if todo:
+    say(f'programs compiled: {_programs()}')
 
 
 def _programs() -> str:

@@ -251,7 +251,7 @@ def test_the_same_call_gives_the_same_bits():
 @pytest.mark.parametrize(
   'law,options,message',
   [
-    ('powr', {}, "law 'powr' is not there; there are power"),
+    ('powr', {}, "law 'powr' is not there; nearest: power"),
     ('zzz', {}, "law 'zzz' is not there"),
     ('power', {'resample': 'rows'}, "resample 'rows': one of pairs, residuals"),
     ('power', {'loss': 'binomial'}, "'binomial' needs trials"),

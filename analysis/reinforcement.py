@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis import command, overoptimization, rl_laws, style, tables
 from analysis.errors import BadInput
-from analysis.style import INK, Drawing
+from analysis.style import INK, Drawing, counted
 
 RUN = ['run', 'model', 'sft_tokens']
 SMOOTH = 5  # updates that a point of a drawn curve is the mean of
@@ -125,7 +125,7 @@ def words(table: pd.DataFrame) -> list[str]:
       line += f', rewarded {row.reward_first:.3f} to {row.reward_last:.3f}'
     if not np.isnan(row.sqrt_kl):
       line += f', √KL {row.sqrt_kl:.2f}'
-    said.append(f'{line}; {row.updates} updates, {row.seeds} seeds.')
+    said.append(f'{line}; {counted(row.updates, "update")}, {counted(row.seeds, "seed")}.')
   return said
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from analysis import style
 from analysis.errors import BadInput
 from analysis.fit import Fit, fit, predict
-from analysis.style import INK, MUTED
+from analysis.style import INK, MUTED, counted
 
 LAWS = {
   'log_linear': {'x': 'samples', 'y': 'gold'},
@@ -90,12 +90,12 @@ def words(name: str, found: Compared) -> list[str]:
   seeds = found.points['seed'].nunique()
   said = [
     f'{name}: laws of gold fitted on the first {SHARE:.0%} of the responses ({first.rows} windows '
-    f'of {WINDOW} updates, {seeds} seeds) miss the rest by {errors} (RMSE); the last point fitted '
+    f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} (RMSE); the last point fitted '
     f'by {first.baseline_error:.4f}.'
   ]
   A = found.whole.params['A']
   if 'A' in found.whole.unidentified:
-    said.append(f'The ceiling of the sigmoid is not identified: {found.whole.unidentified["A"]}.')
+    said.append(f'The ceiling of the sigmoid is {found.whole.unidentified["A"]}.')
   else:
     low, high = found.whole.intervals['A']
     said.append(

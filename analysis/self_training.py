@@ -128,7 +128,7 @@ def _of_chain(by_id: dict, stage_id: str) -> dict | None:
     called = recipe['called']
     name = called if called.startswith('spin') else f'dpo {called}'
     return dict(run=name, round=rounds, keep='pairs', teacher='', drawn_by='')
-  if 'called' not in recipe:
+  if stage['kind'] != 'sft' or 'called' not in recipe:  # RL has runs of its own
     return None
   row = dict(run=recipe['called'], round=recipe['round'], keep='human', teacher='', drawn_by='')
   if recipe['synthetic'] is not None:

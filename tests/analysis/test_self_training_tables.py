@@ -108,6 +108,7 @@ def workdir(tmp_path_factory):
              **of | dict(round=2, synthetic=made))  # fmt: skip
     spin = w.policy('dpo', name('spin1'), branch, flat, 2e9, called='spin', **of)
     w.policy('dpo', name('spin2'), spin, flat + 1, 3e9, called='spin', **of)
+    w.policy('rl', name('grpo'), branch, flat + 1, 3e9, called='grpo', **of)  # not of these tables
     strong = dict(preset='75k', seed=seed, round=1)
     large = w.stage('pretrain', name('large'), None, preset='75k', seed=seed)
     w.policy('sft', name('branch75'), large, flat, 1e9, preset='75k', seed=seed)

@@ -90,8 +90,8 @@ def words(name: str, found: Compared) -> list[str]:
   seeds = found.points['seed'].nunique()
   said = [
     f'{name}: laws of gold fitted on the first {SHARE:.0%} of the responses ({first.rows} windows '
-    f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} (RMSE); the last point fitted '
-    f'by {first.baseline_error:.4f}.'
+    f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} (RMSE); '
+    f'the last point fitted by {first.baseline_error:.4f}.'
   ]
   A = found.whole.params['A']
   if 'A' in found.whole.unidentified:

@@ -187,7 +187,7 @@ def test_pods(name):
   'args, says',
   [
     (['--config=tests/tiny.py', '--compile_for=v9:2x2'], '--compile_for=v9:2x2: a chip (v3, v4,'),
-    (['--config=experiments/pod.py:8b-7'], "--config: experiments/pod.py has no variant '8b-7'"),
+    (['--config=experiments/pod.py:8b-7'], "experiments/pod.py has no variant '8b-7'"),
   ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):

@@ -18,7 +18,8 @@ from tests.stages import by_hand as hand
 
 workdir = hand.workdir
 
-PROMPTS = 24
+PROMPTS, EPOCHS = 48, 10
+ASIDE = PROMPTS // 4  # held out
 HH = Path(__file__).parents[2] / '../shared/data/hh_rlhf/harmless_base_test.jsonl.gz'
 
 
@@ -38,7 +39,7 @@ def file(workdir):
 
 @pytest.fixture(scope='module')
 def model(workdir, file):
-  stage = hand.preferring(workdir, None, 'pairs', pairs=file, epochs=10.0)
+  stage = hand.preferring(workdir, None, 'pairs', pairs=file, epochs=float(EPOCHS))
   preference.run(hand.setting_of(workdir), stage)
   return stage
 
@@ -46,13 +47,13 @@ def model(workdir, file):
 def test_a_reward_model_learns_from_a_file(workdir, model):
   scorer = stages.done(workdir, model.id)['scorer']
   held_out = scorer['held_out']
-  assert held_out['pairs'] == PROMPTS / 4 and held_out['accuracy'] == [1.0, 0.0]
+  assert held_out['pairs'] == ASIDE and held_out['accuracy'] == [1.0, 0.0]
   assert (scorer['equal'], scorer['repeated'], scorer['dropped']) == (1, 0, 0)
   curve = pd.read_parquet(stages.folder(workdir, model.id) / 'metrics.parquet')
-  assert len(curve) == math.ceil(10 * PROMPTS * 3 / 4 / 8)
+  assert len(curve) == math.ceil(EPOCHS * PROMPTS * 3 / 4 / 8)
   assert curve['loss'][0] == pytest.approx(np.log(2), rel=1e-5)
   (row,) = pd.read_parquet(stages.folder(workdir, model.id) / 'records.parquet').to_dict('records')
-  assert (row['metric'], row['value'], row['problems']) == ('pair_accuracy', 1.0, 6)
+  assert (row['metric'], row['value'], row['problems']) == ('pair_accuracy', 1.0, ASIDE)
 
 
 def test_its_calibration_is_of_margins_with_the_mean_value_at_a_half(workdir, model, file):
@@ -61,16 +62,16 @@ def test_its_calibration_is_of_margins_with_the_mean_value_at_a_half(workdir, mo
   _, tokens = preference.read_pairs(model.recipe, data.vocab)
   out = preference.aside(tokens.prompts, model.recipe)
   learned = set(tokens.prompts[~out])
-  assert out.sum() == 6 and not learned & set(tokens.prompts[out])
+  assert out.sum() == ASIDE and not learned & set(tokens.prompts[out])
   sequences = [tokens.sequences[i] for i in tokens.rows[out].ravel()]
   places = [[len(s) - 1] for s in sequences]
   values, _ = reward_model.values(cfg, params, sequences, places, sharding.make_mesh())
   values = np.concatenate(values)
   assert calibration(values.mean()) == pytest.approx(0.5)
   margin = values[::2] - values[1::2]
-  # the likelihood's slope is 0 at Platt's targets for 6 of each, 7 / 8 and 1 / 8
+  # the likelihood's slope is 0 at Platt's targets, (n + 1) / (n + 2) and 1 / (n + 2) for n of each
   chance = 1 / (1 + np.exp(-calibration.slope * margin))
-  assert np.mean((chance - 7 / 8) * margin) == pytest.approx(0, abs=1e-3)
+  assert np.mean((chance - (ASIDE + 1) / (ASIDE + 2)) * margin) == pytest.approx(0, abs=1e-3)
 
 
 def test_it_scores_banks_and_gives_rewards(workdir, model):
@@ -103,8 +104,9 @@ def test_dpo_learns_from_a_file(workdir, file):
   dpo.run(hand.setting_of(workdir), stage)
   done = stages.done(workdir, stage.id)
   about = done['preferences']
-  assert about['held_out'] == {'pairs': 6, 'accuracy': [1.0, 0.0]}
-  assert (about['pairs'], about['equal'], about['steps']) == (18, 1, 9)
+  assert about['held_out'] == {'pairs': ASIDE, 'accuracy': [1.0, 0.0]}
+  learned = PROMPTS - ASIDE
+  assert (about['pairs'], about['equal'], about['steps']) == (learned, 1, 4 * learned // 8)
   (row,) = pd.read_parquet(stages.folder(workdir, stage.id) / 'records.parquet').to_dict('records')
   assert (row['metric'], row['value']) == ('pair_accuracy', 1.0)
   assert row['rl_algorithm'] == 'dpo pairs' and row['rl_samples'] == 0

@@ -12,6 +12,7 @@ from analysis import estimators, frontier, hosted, readings, self_training_words
 from analysis.frontier import FLOOR
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
+from analysis.strategies import VERDICTS
 from analysis.style import (
   amount,
   counted,
@@ -161,7 +162,7 @@ def strategies(reading: Reading) -> list[str]:
     return []
   lines = []
   for _, rows in test_time.richest(reading.strategies).groupby('model', sort=False):
-    usable = rows[rows['strategy'] != 'oracle']
+    usable = rows[~rows['strategy'].isin(VERDICTS)]
     votes = usable[usable['strategy'] == 'majority'].sort_values('k')
     if usable['strategy'].nunique() < 2 or votes.empty:
       continue

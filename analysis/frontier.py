@@ -21,6 +21,7 @@ from analysis import estimators, planning
 from analysis.errors import BadInput
 from analysis.joint import JointFit
 from analysis.regression import linear
+from analysis.strategies import VERDICTS
 from analysis.tables import Study, most_pretrained
 
 SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates', 'k']
@@ -93,7 +94,7 @@ def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
 
 
 def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
-  """The splits of every strategy but the oracle: those of majority votes, and behind them the
+  """The splits of every strategy that hears no verdicts: majority votes, and behind them the
   others of `outcomes` (test_time.load_outcomes), with `majority` then the values of any.
 
   A strategy that was not measured on all of the problems is left out. Its cost is what a query
@@ -103,7 +104,7 @@ def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
   flops = {'query_prefill_flops': outcomes['prefill_flops'] + outcomes['scorer_flops']}
   flops['query_decode_flops'] = outcomes['decode_flops']
   once = outcomes['kind'].isin(['sample', 'score']) & (outcomes['k'] == 1)  # a vote of 1
-  others = outcomes.assign(**flops)[~outcomes['strategy'].isin(['oracle', 'majority']) & ~once]
+  others = outcomes.assign(**flops)[~outcomes['strategy'].isin([*VERDICTS, 'majority']) & ~once]
   rows, values = [], []
   for key, group in others.groupby([*SPLIT[:-1], *ARM], sort=True):
     cell, arm = key[:-3], dict(zip(ARM, key[-3:], strict=True))

@@ -28,6 +28,8 @@ import pandas as pd
 from analysis import estimators
 from analysis.errors import BadInput
 
+VERDICTS = ('oracle', 'episodes')  # strategies that a verifier helps at test time: not deployable
+
 OUTCOMES = {  # the columns of outcomes.parquet, one row a problem x strategy x scorer x k x run
   'stage': 'id of the stage that measured',
   'problem': 'its id',

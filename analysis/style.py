@@ -23,6 +23,7 @@ STRATEGY_NAMES = {  # the rest say themselves
   'oracle': 'oracle: pass@k',
   'majority': 'majority vote',
   'logprob': 'best by log-prob',
+  'episodes': 'episodes (hear verdicts)',
 }
 STAGE_NAMES = {'pretrain': 'pretraining', 'sft': 'SFT', 'rl': 'RL'}  # the rest are words
 KIND_COLOURS = {

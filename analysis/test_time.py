@@ -184,7 +184,8 @@ def _generated(outcomes, problems):
   """(ARM rows, values [A, P], costs [A, P]) of the arms that were measured on all problems."""
   outcomes = outcomes.assign(flops=sum(outcomes[f'{kind}_flops'] for kind in strategies.KINDS))
   rows, values, costs = [], [], []
-  for key, group in outcomes[outcomes['strategy'] != 'oracle'].groupby(ARM, sort=True):
+  outcomes = outcomes[~outcomes['strategy'].isin(strategies.VERDICTS)]
+  for key, group in outcomes.groupby(ARM, sort=True):
     means = group.groupby('problem')[['value', 'flops']].mean().reindex(problems)
     if means['value'].notna().all():
       rows.append(key)
@@ -354,7 +355,8 @@ def richest(measured: pd.DataFrame) -> pd.DataFrame:
   for _, rows in measured.groupby('model', sort=False):
     cells = rows.groupby(CELL)
     rank = pd.DataFrame({'arms': cells[ARM[0]].nunique()})
-    rank['best'] = rows[rows['strategy'] != 'oracle'].groupby(CELL)['value'].max()
+    deployable = rows[~rows['strategy'].isin(strategies.VERDICTS)]
+    rank['best'] = deployable.groupby(CELL)['value'].max()
     best = rank.sort_values(['arms', 'best']).index[-1]
     found.append(rows[(rows[CELL] == list(best)).all(axis=1)])
   return pd.concat(found)

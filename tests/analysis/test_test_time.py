@@ -93,11 +93,11 @@ def test_scorers_and_generated_strategies_are_arms_with_their_cost():
     | {'value': 1.0, 'prefill_flops': 1.0, 'decode_flops': 7.0, 'scorer_flops': 2.0}
   )
   lacking = beam.assign(strategy='dvts').iloc[1:]
-  oracle = beam.assign(strategy='oracle')
+  told = [beam.assign(strategy=name) for name in ('oracle', 'episodes')]  # what is right
   found = test_time.arms(
     table,
     [test_time.Scored('25k', 'outcome', shuffled)],
-    pd.concat([beam, lacking, oracle]),
+    pd.concat([beam, lacking, *told]),
     ks=[2],
   )
   costs = dict(zip(found.table['strategy'], found.costs[:, 0], strict=True))

@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import re
-import resource
 import sys
 import tempfile
 import time
@@ -42,10 +41,6 @@ def _spec(path):
   )  # fmt: skip
 
 
-def _memory() -> int:
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def prepare():
   from scaling.data import subwords, tasks
 
@@ -53,7 +48,7 @@ def prepare():
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
   def answer(text, scratch, megabytes):
-    before = _memory()
+    before = harness.resident_peak()
     path = pathlib.Path(scratch) / f'{megabytes:g}.jsonl'
     size = repeated(text, path, megabytes) / 1e6
     wall, cpu = time.monotonic(), time.process_time()
@@ -63,7 +58,7 @@ def prepare():
     return {
       'mb_per_second': size / wall,
       'mb_per_cpu_second': size / cpu,
-      'peak_memory': _memory(),
+      'peak_memory': harness.resident_peak(),
       'imports_memory': before,
     }
 

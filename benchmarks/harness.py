@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +154,15 @@ def _turns_of(group, begin, warm, repeats, first, answers, skipped) -> None:
   turns(workers, repeats, lambda worker: messages[worker.tool], answers)
   for worker in workers:
     stop(worker)
+
+
+def resident_peak() -> int:
+  """Bytes: the most that this process held in memory since it began (Linux).
+
+  What getrusage says is kept over exec, so a small worker would show its parent's.
+  """
+  status = pathlib.Path('/proc/self/status').read_text()
+  return int(re.search(r'^VmHWM:\s+(\d+) kB$', status, re.M)[1]) * 1024
 
 
 def say(line: str) -> None:

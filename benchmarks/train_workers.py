@@ -8,7 +8,6 @@ All tools train on one batch of random tokens, the same for all, again and again
 """
 
 import json
-import resource
 import sys
 import time
 
@@ -245,7 +244,7 @@ def peak_memory() -> int:
     stats = sys.modules['jax'].local_devices()[0].memory_stats() or {}
     if 'peak_bytes_in_use' in stats:
       return stats['peak_bytes_in_use']
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return harness.resident_peak()
 
 
 def serve(tool: str, work: dict) -> None:

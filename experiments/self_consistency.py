@@ -7,6 +7,9 @@ Time: a minute from a cached base (see best_of_n.py).
 
 Seen at seed 2, temperature 1, 75k, 128 problems x 256 samples: one sample 48 %, a vote of 4, 16, 64
 53, 57, 60 %; the likeliest of so many 58, 59, 59 %; pass@64 97 %. Other temperatures were not run.
+
+Seen again on a base whose rows are packed otherwise, pass@1 35 %: a vote of 4, 16, 64 40, 45, 47 %;
+the likeliest of so many 46, 48, 48 %; pass@64 96 %.
 """
 
 from ml_collections import ConfigDict

@@ -13,8 +13,8 @@ which its calibration says by a slope of 0. Their problems are of the same task 
 one-digit sums, half of the test pool, SFT leaves none to them.
 
 Seen again at seed 2 on a base whose rows are packed otherwise, pass@1 35.5 %: log-prob 47.9 % of
-16, a vote 45.1; AUC .81 and .80 over all samples, .52 and .48 (s.e. .03) within a problem; the best of
-16 by reward models of 25k and 75k 15 to 23 %, votes weighted by them 43 to 45.
+16, a vote 45.1; AUC .81 and .80 over all samples, .52 and .48 (s.e. .03) within a problem; the best
+of 16 by reward models of 25k and 75k 15 to 23 %, votes weighted by them 43 to 45.
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,9 @@ Time: a minute from a cached base (see best_of_n.py).
 Seen at seed 2, 75k: it thinks for 5 to 11 tokens. At most 4 leaves 2 % of the problems solved, 8
 20 %, 12 all of its 46 %. At least 8 costs 9 points, at least 12 all but 4 %: what is drawn where
 the answer should have been is no more thought.
+
+Seen again on a base whose rows are packed otherwise, which solves 34 %: at most 4 tokens 3 %, 8
+12 %, 12 all of it; at least 8 29 %, at least 12 4 %.
 """
 
 from ml_collections import ConfigDict

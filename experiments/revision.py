@@ -7,6 +7,10 @@ Time: 2 minutes from a cached base (see best_of_n.py).
 Seen at seed 2, 75k, 128 problems x 3 runs: one attempt 49 %; the last of 2, 4, 8 turns 39, 39, 37,
 the majority of a chain of 8 42 %, of 8 side by side 55 %. Its own verdict picks 46, 43, 36 % of
 2, 4, 8 attempts. It was taught on mistakes that were made up: its own look otherwise.
+
+Seen again on a base whose rows are packed otherwise: one attempt 36 %; the last of 2, 4, 8 turns
+29, 23, 19, the majority of a chain of 8 25 %, of 8 side by side 43 %; its own verdict picks 36, 31
+and 25 % of 2, 4, 8.
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimators, frontier, hosted, readings, self_training_words, test_time
-from analysis.frontier import FLOOR
+from analysis.frontier import FLOOR, TIED, cheapest
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
 from analysis.strategies import VERDICTS
@@ -166,14 +166,13 @@ def strategies(reading: Reading) -> list[str]:
     votes = usable[usable['strategy'] == 'majority'].sort_values('k')
     if usable['strategy'].nunique() < 2 or votes.empty:
       continue
-    best = usable.loc[usable['value'].idxmax()]
+    best = _most(usable)
     within = votes[votes['flops'] <= best['flops'] * (1 + 1e-9)]
     vote = within.iloc[-1] if len(within) else votes.iloc[0]
-    apart = best['low'] > vote['high'] or best['high'] < vote['low']
+    apart = best['low'] - vote['high'] > TIED or vote['low'] - best['high'] > TIED
     said = 'the intervals do not overlap' if apart else 'the intervals overlap'
     if best['strategy'] == 'majority':
-      other = usable[usable['strategy'] != 'majority']
-      other = other.loc[other['value'].idxmax()]
+      other = _most(usable[usable['strategy'] != 'majority'])
       compared = f'the best of the others is {_arm(other)} ({_share(other)})'
     else:
       compared = f'{_arm(vote)}, for {flops(vote["flops"])}, solves {_share(vote)}: {said}'
@@ -186,6 +185,12 @@ def strategies(reading: Reading) -> list[str]:
       f'{compared}{top}.'.replace('strategys', 'strategies')
     )
   return lines
+
+
+def _most(rows):
+  """The row that solves most; of those that tie, the cheapest."""
+  rows = rows.sort_values('flops')
+  return rows.iloc[cheapest(rows['value'].to_numpy())]
 
 
 def _arm(row) -> str:

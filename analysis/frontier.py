@@ -31,6 +31,7 @@ _COSTS = ['pretrain_flops', 'sft_flops', 'rl_flops', 'query_flops']
 _COSTS += ['query_prefill_flops', 'sample_decode_flops']
 RESAMPLES = 400
 FLOOR = 1e-3  # a share of problems solved that counts as none; 0.1 points
+TIED = 5e-4  # shares of problems solved that differ by less are the same: half of 0.1 points
 STRETCH = 2.0  # how far beyond the measured ranges a law's choice is looked for
 
 
@@ -178,10 +179,17 @@ def pareto(table: pd.DataFrame, quality: str = 'quality') -> pd.DataFrame:
   return table[table[quality] > best_before].reset_index(drop=True)
 
 
+def cheapest(values: np.ndarray) -> np.ndarray:
+  """Of values [R, …], cheapest first, the place of the first that none exceeds by TIED."""
+  return np.argmax(values >= values.max(axis=0) - TIED, axis=0)
+
+
 def default_budgets(table: pd.DataFrame, number: int = 3) -> list[float]:
-  """Budgets spread evenly in log FLOPs over the measured frontier, rounded up to two figures."""
-  hull = pareto(table)['total']
-  spread = np.geomspace(hull.iloc[0], hull.iloc[-1], number + 1)[1:]
+  """Budgets spread evenly in log FLOPs over the measured frontier, rounded up to two figures; the
+  largest buys the cheapest split that is as good as any (see TIED)."""
+  hull = pareto(table)
+  top = hull['total'].iloc[cheapest(hull['quality'].to_numpy())]
+  spread = np.geomspace(hull['total'].iloc[0], top, number + 1)[1:]
   unit = 10 ** (np.floor(np.log10(spread)) - 1)
   return list(np.ceil(spread / unit - 1e-9) * unit)
 
@@ -197,7 +205,7 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
   """For each budget the best affordable split: DataFrame, one row a budget.
 
   `solves` is False where no affordable split solves more than FLOOR: there is no best then. The
-  split shown is the best on all problems, the cheapest where several tie. `quality` is
+  split shown is the best on all problems, the cheapest of those that tie. `quality` is
   cross-fitted: the mean over random halvings of the problems of what the choice made on one half
   scores on the other half; low, high: its 95 % interval over resampled problems (and seeds).
   `in_sample` is the naive maximum; `agreement` is how many of the halves chose the split shown.
@@ -215,7 +223,7 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
     affordable = int((table['total'] <= budget * (1 + 1e-9)).sum())
     row = {'budget': float(budget), 'affordable': affordable}
     if affordable:
-      best = int(np.argmax(table['quality'].to_numpy()[:affordable]))
+      best = int(cheapest(table['quality'].to_numpy()[:affordable]))
       here = values[:affordable]
       flat = np.nanmean(here, axis=1)
       crossed, chosen = _cross_fit(flat, np.full((1, P), 1.0 / P), halves)
@@ -354,7 +362,7 @@ def _cross_fit(values, weights, halves):
   inside, outside = halves * weights, (1 - halves) * weights
   scores_in = _ratio(values, inside)  # [R, F]
   scores_out = _ratio(values, outside)
-  chosen = np.argmax(np.nan_to_num(scores_in, nan=-1), axis=0)
+  chosen = cheapest(np.nan_to_num(scores_in, nan=-1))
   return float(np.nanmean(scores_out[chosen, np.arange(len(chosen))])), chosen
 
 

@@ -126,7 +126,7 @@ def compare(
   tool has all its turns, and ends, before the next one starts, as where a GPU's memory holds one.
   """
   first, answers, skipped = {}, [], {}
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, _interrupt)
   try:
     for group in [list(tools)] if together else [[tool] for tool in tools]:
       _turns_of(group, begin, warm, repeats, first, answers, skipped)
@@ -136,6 +136,12 @@ def compare(
     skipped |= {tool: 'interrupted' for tool in tools if tool not in measured}
     first = {tool: answer for tool, answer in first.items() if tool in measured}
   return first, answers, skipped
+
+
+def _interrupt(number, frame) -> None:
+  """SIGTERM as KeyboardInterrupt; once, as `timeout` sends it twice: to its child and its group."""
+  signal.signal(number, signal.SIG_IGN)
+  raise KeyboardInterrupt
 
 
 def _turns_of(group, begin, warm, repeats, first, answers, skipped) -> None:

@@ -67,7 +67,7 @@ def works() -> dict[str, Work]:
   data = math.gcd(CORES, 32)
   # Four rows at a time fit the cache.
   on_cpu = {'microbatches': max(1, 32 // data // 4), 'unroll': reference.n_layers}
-  gpu = {'attention': 'cudnn', 'remat': 'dots'}
+  gpu = {'attention': 'cudnn', 'remat': 'dots', 'unroll': one_b.n_layers}
   return {
     'reference': Work(dataclasses.asdict(reference), 32, 256, 2048, data, on_cpu, CPU_ENVIRONMENT),
     'tiny': Work(dataclasses.asdict(tiny), 8, 32, 256, 1, {}, CPU_ENVIRONMENT),

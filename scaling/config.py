@@ -321,6 +321,7 @@ def default() -> ConfigDict:
   c.mechanics = ConfigDict()  # how passes are computed (transformer.Mechanics): no result changes
   c.mechanics.attention = 'auto'  # plain, cudnn (GPU), splash (TPU); auto: the device's best
   c.mechanics.remat = 'none'  # kept for the backward pass: none: all; dots; block: least memory
+  c.mechanics.unroll = 1  # layers in a step of the loop over them; all: faster on a GPU
   c.mechanics.loss_chunk = 0  # columns of a batch whose logits the loss holds at a time; 0: all
   c.mechanics.microbatches = 1  # gradient accumulation: parts that a batch is cut into
 

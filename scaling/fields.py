@@ -61,6 +61,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'rl.minibatches rl.epochs rl.turns rl.response_tokens sample.n sample.response_tokens '
     'sample.block_prompts '
     'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
+    'mechanics.unroll '
     'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
     'dpo.rounds dpo.problems dpo.pairs_per_problem dpo.rows dpo.judge_tokens '
     'synthetic.problems synthetic.n synthetic.draws synthetic.judged synthetic.tokens '

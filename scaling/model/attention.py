@@ -24,7 +24,15 @@ from scaling.errors import BadInput
 
 LANES = 128  # splash cuts rows in blocks of a multiple of this
 KEPT = 'attention'  # what splash keeps for its backward pass, by the name that remat knows
+CUDNN = 'dot_product_attention_fwd_wrapper'  # JAX's primitive, whose outputs remat keeps likewise
 KEY = 'config.mechanics.attention'
+
+
+def kept(primitive, *shapes, **params) -> bool:
+  """A policy of jax.checkpoint: keeps what the kernels' own backward passes need of the forward
+  one, so that none is run again."""
+  named = jax.checkpoint_policies.save_only_these_names(KEPT)
+  return primitive.name == CUDNN or named(primitive, *shapes, **params)
 
 
 def attend(q_BxTxNxH, parts, multiply=False):

@@ -90,7 +90,7 @@ REMAT = {  # what of a block is kept for the backward pass; the rest is computed
   'none': None,  # everything is kept
   'dots': jax.checkpoint_policies.save_from_both_policies(  # matmuls with weights are kept,
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(attention.KEPT),  # and what splash needs
+    attention.kept,  # and what the kernels of attention need for theirs
   ),
   'block': jax.checkpoint_policies.nothing_saveable,  # a block's input alone is kept
 }

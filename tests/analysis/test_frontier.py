@@ -77,6 +77,14 @@ def test_best_at_takes_the_best_affordable(quality):
     assert row['low'] <= row['quality'] <= row['high']
 
 
+def test_of_splits_that_print_the_same_the_cheapest_is_best():
+  values = np.tile([[0.5], [0.9898], [0.9999], [1.0]], (1, 40))[:, None]
+  table = pd.DataFrame({'total': [1.0, 10.0, 100.0, 1e4], 'quality': values.mean((1, 2))})
+  best = frontier.best_at(Measured(table, values, 1.0, 'sunk'), [1.0, 50.0, 1e6])
+  assert list(best['total']) == [1.0, 10.0, 100.0]
+  assert frontier.default_budgets(table)[-1] == 100.0  # not what buys the last hundredth of a point
+
+
 def test_cross_fit_undoes_the_winners_curse():
   """60 splits that are all equally good: the naive maximum is too high, the cross-fit is not."""
   rng = np.random.default_rng(1)

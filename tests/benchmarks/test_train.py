@@ -1,6 +1,8 @@
 """The training benchmark, at its smallest, writes the form that every benchmark has."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -83,3 +85,19 @@ def test_a_tool_that_is_not_installed_says_so_and_a_dead_one_shows_its_log(start
   harness.stop(missing)
   with pytest.raises(RuntimeError, match=r'a died:\n(.|\n)*cannot'):
     harness.ask(dead, times=0)
+
+
+def test_told_to_stop_twice_it_reports_what_was_measured(start, monkeypatch):
+  """As `timeout` does, which signals its child and then the child's group."""
+  before = signal.getsignal(signal.SIGTERM)
+  stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
+  monkeypatch.setattr(harness, 'say', lambda line: stop() if line == 'interrupted' else None)
+  begin = lambda tool: start(tool) if tool == 'a' else stop()
+  warm = lambda worker: (harness.ask(worker, times=1), {'times': 2})
+  try:
+    first, answers, skipped = harness.compare('abc', begin, warm, 2, together=False)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert first == {'a': {'said': 'a'}}
+  assert [a['said'] for a in answers] == ['aa', 'aa']
+  assert skipped == {'b': 'interrupted', 'c': 'interrupted'}

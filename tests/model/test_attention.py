@@ -172,6 +172,23 @@ def test_cudnn_is_asked_for_the_same_function(axes, monkeypatch):
   assert asked == ['cudnn']
 
 
+@pytest.mark.parametrize('remat, forward_passes', [('none', 1), ('dots', 1), ('block', 2)])
+def test_dots_keeps_what_the_backward_kernel_of_cudnn_needs(remat, forward_passes, monkeypatch):
+  """Traced only. JAX's primitive is known by its name: this says when it has another."""
+  from jax._src.cudnn import fused_attention_stablehlo as kernel
+
+  monkeypatch.setattr(kernel, 'check_cudnn_version', lambda: 91000)
+  monkeypatch.setattr(kernel, 'check_compute_capability', lambda *_: True)
+  monkeypatch.setattr(attention, 'misfit', lambda *_: '')
+  cfg = transformer.ModelConfig(**{**vars(CFG), 'dtype': 'bfloat16', 'head_dim': 64})
+  how, mesh = transformer.Mechanics(attention='cudnn', remat=remat), sharding.make_mesh()
+  tokens = jnp.zeros((2, 128), jnp.int32)
+  total = lambda params: transformer.apply(cfg, params, tokens, tokens, how=how, mesh=mesh)[0].sum()
+  found = str(jax.make_jaxpr(jax.grad(total))(transformer.form(cfg)))
+  assert found.count(f'{attention.CUDNN}[') == forward_passes
+  assert found.count('dot_product_attention_bwd_wrapper[') == 1
+
+
 def test_cudnn_on_the_gpu_equals_plain_and_so_do_its_gradients():
   """In a process of its own: this one was told to see CPUs alone."""
   plugins = [f'jax_cuda{version}_plugin' for version in (12, 13)]

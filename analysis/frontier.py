@@ -204,7 +204,7 @@ def default_queries(quality: Quality) -> float:
 def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: int = 0):
   """For each budget the best affordable split: DataFrame, one row a budget.
 
-  `solves` is False where no affordable split solves more than FLOOR: there is no best then. The
+  `solves` is False where the choice solves no more than FLOOR: there is no best then. The
   split shown is the best on all problems, the cheapest of those that tie. `quality` is
   cross-fitted: the mean over random halvings of the problems of what the choice made on one half
   scores on the other half; low, high: its 95 % interval over resampled problems (and seeds).
@@ -234,7 +234,7 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
       low, high = np.nanquantile(draws, [0.025, 0.975])
       row |= table.iloc[best].to_dict()
       row |= {'in_sample': row['quality'], 'quality': crossed, 'low': low, 'high': high}
-      row['solves'] = bool(row['in_sample'] > FLOOR)
+      row['solves'] = bool(min(row['in_sample'], crossed) > FLOOR)
       row |= {'agreement': float(np.mean(chosen == best))}
     rows.append(row)
   return pd.DataFrame(rows)

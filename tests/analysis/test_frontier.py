@@ -153,6 +153,12 @@ def test_no_split_is_the_best_where_none_solves_anything(quality):
   best = frontier.best_at(some, [1.0, 1e20])
   assert list(frontier.solving(best)['budget']) == [1e20]
   assert frontier.solving(frontier.best_at(some, [1.0])).empty
+  # One problem, solved once: a choice made on the half without it is as good as none.
+  values = np.zeros((2, 1, 128))
+  values[1, 0, 5] = 1.0
+  table = pd.DataFrame({'total': [1.0, 2.0], 'quality': values.mean((1, 2))})
+  best = frontier.best_at(Measured(table, values, 1.0, 'sunk'), [3.0])
+  assert best['in_sample'].iloc[0] > frontier.FLOOR and frontier.solving(best).empty
 
 
 def test_measured_costs_are_met_by_the_problem(quality):

@@ -13,6 +13,7 @@ all of them see. SIGTERM saves and ends the run with exit code 75; the same comm
 import difflib
 import errno
 import functools
+import math
 import os
 import sys
 import traceback
@@ -50,8 +51,9 @@ def _fail(message: str, leave=sys.exit) -> None:
   leave(2)
 
 
-def _start() -> None:
-  """Joins the other processes, if there are any, and listens for SIGTERM."""
+def _start(mesh: dict) -> None:
+  """Joins the other processes, if there are any, and listens for SIGTERM; alone, it sees to it that
+  there are CPU devices for the mesh."""
   from scaling import processes
 
   where = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
@@ -59,6 +61,8 @@ def _start() -> None:
     processes.start(*where)
   elif any(value is not None for value in where):
     raise BadInput('--coordinator, --num_processes and --process_id go with --multihost')
+  else:
+    processes.use_cores(math.prod(mesh.values()))
   processes.watch()
 
 
@@ -175,7 +179,7 @@ def main(_):
 
       topology.report(config, COMPILE_FOR.value)
       return
-    _start()
+    _start(config.mesh.to_dict())
     study.run(config, WORKDIR.value)
     path, findings = processes.once(lambda: _report(WORKDIR.value, config.name))
   except BadInput as error:

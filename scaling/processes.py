@@ -56,6 +56,16 @@ def start(address: str | None, count: int | None, index: int | None) -> None:
     raise BadInput(f'--multihost: the processes did not come together ({line})') from error
 
 
+def use_cores(count: int) -> None:
+  """Before anything asks for devices: has JAX show so many CPU devices, as far as there are cores.
+
+  Each then works on its own rows. JAX_NUM_CPU_DEVICES, where it is set, says otherwise.
+  """
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    jax.config.update('jax_num_cpu_devices', max(1, min(count, cores)))
+
+
 def count() -> int:
   """How many processes run this program together."""
   return jax.process_count()

@@ -19,9 +19,11 @@ def test_smoke_from_the_door_to_the_report_and_the_notebook(tmp_path):
   workdir = tmp_path / 'smoke'
   command = [
     *(sys.executable, 'run.py', '--config=experiments/quickstart.py:smoke'),
-    f'--workdir={workdir}',
+    *(f'--workdir={workdir}', '--config.mesh.data=2'),
   ]
   env = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  if len(os.sched_getaffinity(0)) < 2:
+    env |= {'JAX_NUM_CPU_DEVICES': '2'}
   first = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
   assert first.returncode == 0, first.stderr[-3000:]
   assert 'held-out loss' in first.stdout and f'The report: {workdir}' in first.stdout
@@ -29,6 +31,7 @@ def test_smoke_from_the_door_to_the_report_and_the_notebook(tmp_path):
 
   records = analysis.load(workdir)
   assert set(records['metric']) >= {'loss', 'accuracy', 'parse_rate', 'truncation_rate'}
+  assert set(records['device']) == {'cpu x 2'}  # a core for each
   assert set(records.loc[records['rl_updates'] > 0, 'rl_updates']) == {2, 4}
   samples = analysis.load_bank(workdir)
   assert len(samples) == 16 * 32 * samples['stage'].nunique()

@@ -6,17 +6,18 @@
 It shares its base with the experiments on test-time compute. Every update records what the reward
 model says (proxy), what the verifier says (gold), and the KL to the SFT parent.
 
-Time: 15 minutes of CPU, about 17 minutes on 2 cores that did much other work, its base included.
+Time: 7 min 6 s on 2 cores, its base included.
 
 Seen at seed 2, 75k, 60 updates of 32 x 16 (docs/results/rl-overoptimization.png): against the
-verifier gold goes from 43 to 46 % at a root of the KL of 0.8; on the test problems pass@1 42.5 to
-45.6 %. Against the reward models of 25k and 75k the proxy rises, .39 to .62 and .38 to .63, and
-gold falls from the first nats on, 42 to 0.3 and 41 to 0.2 %, at a root of the KL of 8: there is no
-rise before the fall, so Gao's law has a negative alpha here (-.22 and -.20), and the larger reward
-model is no better. Their audit had said so:
-balanced accuracies of .71 and .69, with a ceiling of 60 and 55 % if mistakes were independent; but
-of a right and a wrong sample of one problem they prefer the right one in .53 and .48 (s.e. .03),
-and best of 16 by them, 42 and 41 %, is below one sample. At its default config.rl.least_accuracy
+verifier gold goes from 37 to 37 % at a root of the KL of 0.8; on the test problems pass@1 changes
+by +0.4 points (95 % -2.5 to +3.2). Against the reward models of 25k and 75k the proxy rises, .43 to
+.74 and .47 to .70, and gold falls from the first nats on, 33 to 0.2 and 35 to 0.6 %, at a root of
+the KL of 9.6 and 6.9: there is no rise before the fall, so Gao's law has a negative alpha here
+(-.18 and -.17), and the larger reward model is no better; pass@1 falls by 35.5 (29.7 to 40.8) and
+35.1 points. On a base before this one, with other packing, it was the same, and the audit had said
+so: balanced accuracies of .71 and .69, and yet of a right and a wrong sample of one problem they
+prefer the right one in .53 and .48 (s.e. .03), so best of 16 by them is below one sample.
+At its default config.rl.least_accuracy
 refuses both for that; here it is 0.
 """
 

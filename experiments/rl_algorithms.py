@@ -6,14 +6,15 @@ Each starts from the same SFT branch, and its updates draw the same number of sa
 more prompts where a group has no variance: its FLOPs say how many), so accuracy is compared against
 RL FLOPs. The rate is the one that DAPO was tuned with; it was not tuned for the others.
 
-Time: 39 minutes on 2 cores that did much other work (17 minutes of CPU).
+Time: 9 min 24 s on 2 cores from the base of rl_steps.py, which adds half a minute.
 
-Seen at seeds 2 and 3, 75k, 80 updates of 512 samples, 64 test problems x 128: DAPO alone raises
-pass@1, by +1.8 points (95 % +0.1 to +3.7); GRPO +0.8 (-0.6 to +2.9), CISPO +0.5 (-0.9 to +2.3),
-RLOO -0.4 (-2.0 to +1.3), Dr. GRPO -1.3 (-2.7 to +0.2). Of the policy's own samples the verifier
-passes, first and last ten updates: DAPO 4.0 and 6.4 %, RLOO 4.2 and 5.2, GRPO 4.2 and 4.2, CISPO
-4.3 and 4.4, Dr. GRPO 4.3 and 3.5 (standard errors over two seeds 0.2 to 1.1). pass@32 falls over
-four of five.
+Seen at seeds 2 and 3, 75k, 80 updates of 512 samples, 64 test problems x 128: no change of pass@1
+beyond noise: DAPO +0.7 points (95 % -1.2 to +2.6), CISPO +0.1 (-1.9 to +2.1), Dr. GRPO 0.0 (-2.7 to
++2.8), GRPO -0.3 (-2.7 to +1.4), RLOO -0.9 (-3.0 to +1.2). Of the policy's own samples the verifier
+passes, first and last ten updates: DAPO 4.7 and 6.6 %, CISPO 4.8 and 6.0, GRPO 4.8 and 5.6, Dr.
+GRPO 4.8 and 5.3, RLOO 4.8 and 5.2 (standard errors over two seeds 0.3 to 1.0). On a run before this
+one, with other packing, DAPO alone rose, by +1.8 (+0.1 to +3.7); over 190 updates it does
+(rl_steps.py). pass@32 falls over one of five.
 """
 
 from ml_collections import ConfigDict

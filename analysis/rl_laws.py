@@ -85,22 +85,23 @@ def compare(run: pd.DataFrame, bootstrap: int = 200) -> Compared | None:
 
 def words(name: str, found: Compared) -> list[str]:
   """What came out, in two sentences."""
-  errors = ', '.join(f'{NAMES[law]} {one.holdout_error:.4f}' for law, one in found.fits.items())
+  errors = ', '.join(
+    f'{NAMES[law]} {100 * one.holdout_error:.1f}' for law, one in found.fits.items()
+  )
   first = next(iter(found.fits.values()))
   seeds = found.points['seed'].nunique()
   said = [
     f'{name}: laws of gold fitted on the first {SHARE:.0%} of the responses ({first.rows} windows '
-    f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} (RMSE); '
-    f'the last point fitted by {first.baseline_error:.4f}.'
+    f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} points '
+    f'(RMSE); the last point fitted by {100 * first.baseline_error:.1f}.'
   ]
   A = found.whole.params['A']
   if 'A' in found.whole.unidentified:
     said.append(f'The ceiling of the sigmoid is {found.whole.unidentified["A"]}.')
   else:
     low, high = found.whole.intervals['A']
-    said.append(
-      f'The ceiling of the sigmoid, of all windows: {A:.3f} (95 % {low:.3f} to {high:.3f}).'
-    )
+    A, low, high = map(style.percent, (A, low, high))
+    said.append(f'The ceiling of the sigmoid, of all windows: {A} (95 % {low} to {high}).')
   return said
 
 
@@ -117,7 +118,8 @@ def draw(name: str, found: Compared):
     colour, width = LINES[law]
     for part, line in ((grid <= found.cut, '-'), (grid >= found.cut, '--')):
       table = pd.DataFrame({column: grid[part]})
-      label = f'{NAMES[law]}, misses by {one.holdout_error:.4f}' if line == '-' else None
+      missed = f'{NAMES[law]}, misses by {100 * one.holdout_error:.1f} points'
+      label = missed if line == '-' else None
       axes.plot(
         grid[part], predict(one, table), line, color=colour, lw=width, label=label, zorder=4 - width
       )

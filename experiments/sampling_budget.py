@@ -5,10 +5,11 @@
 Time: 85 s on 2 cores after sft_tokens.py in the same workdir, whose SFT stages it shares; about
 2 minutes more alone.
 
-Seen at seed 2, 64 problems x 256 samples: fitted on k <= 16, exp(-a k^-b) misses pass@64 by 13.0
-points (RMSE over 10 banks), a beta-binomial by 1.3, pass@16 itself by 29.8; b runs from 0.32 to
-0.59. The vote gains less than coverage: with 100k queries the best split of 2.6 TFLOP is 75k and
-majority of 8, 30.3 % solved (95 % 22.2 to 37.8), of 13 TFLOP majority of 64, 37.6 % (25.8 to 47.5).
+Seen at seed 2, 64 problems x 256 samples, on the two devices of sft_tokens.py: fitted on k <= 16,
+exp(-a k^-b) misses pass@64 by 14.1 points (RMSE over 10 banks), a beta-binomial by 2.4, pass@16
+itself by 29.7; b runs from 0.30 to 0.55. Choosing gains less than coverage: with 100k queries the
+best split of 1.8 TFLOP is 75k and the likeliest of 4, 17.4 % solved (95 % 7.7 to 26.1), of 6.5
+TFLOP the likeliest of 32, 19.2 % (8.2 to 32.2), where pass@64 is 91 %.
 """
 
 from ml_collections import ConfigDict

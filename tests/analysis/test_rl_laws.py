@@ -38,7 +38,7 @@ def test_the_law_that_made_a_curve_foretells_it():
   errors = {law: one.holdout_error for law, one in found.fits.items()}
   assert errors['sigmoid'] < 0.5 * min(errors['log_linear'], errors['rising_power'])
   assert found.whole.params['A'] == pytest.approx(0.5, abs=0.01)
-  assert f'{found.whole.params["A"]:.3f} (95 %' in rl_laws.words('grpo', found)[1]
+  assert f'{100 * found.whole.params["A"]:.1f} % (95 %' in rl_laws.words('grpo', found)[1]
   line = rl_laws.compare(run(lambda C: 0.05 + 0.03 * np.log(C / 256)), bootstrap=20)
   errors = {law: one.holdout_error for law, one in line.fits.items()}
   assert errors['log_linear'] < min(0.003, 0.5 * errors['sigmoid'])

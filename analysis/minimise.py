@@ -102,9 +102,10 @@ def _loss(problem, f, target, delta):
 
 
 def _loss_slopes(problem, f, target, delta):
-  """(loss, slope, curve, major, residuals): the loss, its derivatives by f, all [b, n].
+  """(loss, slope, curve, major, residuals, by_f): the loss, its derivatives by f, all [b, n].
 
-  `major` is the curve of a parabola in the residual that lies above the loss and touches it.
+  by_f: of the residuals, by f; counts have neither. `major` is the curve of a parabola in the
+  residual that lies above the loss and touches it.
   """
   if problem.loss.counts:
     n, c = problem.scale, target
@@ -112,7 +113,7 @@ def _loss_slopes(problem, f, target, delta):
     yes, no = c / f, (n - c) / (1 - f)
     curve = yes / f + no / (1 - f)
     loss = _loss(problem, f, c, delta)
-    return loss, no - yes, curve, n / (f * (1 - f)), None
+    return loss, no - yes, curve, n / (f * (1 - f)), None, None
   r = residuals(problem, f, target)
   size = np.abs(r)
   if np.isinf(delta):
@@ -122,12 +123,12 @@ def _loss_slopes(problem, f, target, delta):
     loss, slope = inner * (size - inner / 2), np.copysign(inner, r)
     curve, major = size <= delta, np.minimum(1, delta / np.maximum(size, 1e-300))
   if not problem.loss.log:
-    s = 1 / problem.scale
-    return loss, slope * s, curve * s**2 + 0 * r, major * s**2 + 0 * r, r
+    s = 1 / problem.scale + 0 * r
+    return loss, slope * s, curve * s**2, major * s**2, r, s
   by_f = 1 / (f * problem.scale)
   slope = slope * by_f
   square = by_f * by_f
-  return loss, slope, curve * square - slope / f, major * square, r
+  return loss, slope, curve * square - slope / f, major * square, r, by_f
 
 
 class _State(NamedTuple):
@@ -137,8 +138,10 @@ class _State(NamedTuple):
   gradient: np.ndarray  # [b, P]
   hessian: np.ndarray  # [b, P, P]
   major: np.ndarray  # [b, P, P]: above the hessian, from `_loss_slopes`' major
-  residuals: np.ndarray  # of Huber's loss [b, n], and their derivatives [b, P, n]; else [b, 0]
-  slopes: np.ndarray
+  residuals: np.ndarray  # of Huber's loss [b, n]; else [b, 0]
+  slopes: np.ndarray  # [b, P, n], of the prediction by the parameters; else [b, P, 0]
+  by_f: np.ndarray  # [b, n], of the residuals by the prediction; else [b, 0]
+  unit: np.ndarray  # [b, P], of the parameters by theta
 
 
 def losses(problem: Problem, theta) -> np.ndarray:
@@ -165,7 +168,7 @@ def expand(problem: Problem, theta, weights, target, delta) -> _State:
     J = np.zeros((len(theta), P, n))
     for i, x in y.first.items():
       J[:, i] = x
-    *slopes, r = _loss_slopes(problem, f, target, delta)
+    *slopes, r, by_f = _loss_slopes(problem, f, target, delta)
     cost, gradient, hessian, majoriser = gather(weights, J, y.second, *slopes)
     unit = np.where(problem.logged, values, 1.0)  # d parameter / d theta
     both = unit[:, :, None] * unit[:, None, :]
@@ -173,14 +176,11 @@ def expand(problem: Problem, theta, weights, target, delta) -> _State:
     hessian, majoriser = hessian * both, majoriser * both
     diagonal = np.arange(P)
     hessian[:, diagonal, diagonal] += np.where(problem.logged, gradient, 0)
-    if np.isfinite(delta):
-      by_f = 1 / (f * problem.scale if problem.loss.log else f * 0 + problem.scale)
-      J *= by_f[:, None]
-      J *= unit[:, :, None]
-    else:
-      r, J = np.zeros((len(theta), 0)), J[:, :, :0]
+    if not np.isfinite(delta):
+      r = by_f = np.zeros((len(theta), 0))
+      J = J[:, :, :0]
   whole = np.isfinite(cost) & np.isfinite(hessian).all((1, 2)) & np.isfinite(majoriser).all((1, 2))
-  return _State(np.where(whole, cost, np.inf), gradient, hessian, majoriser, r, J)
+  return _State(np.where(whole, cost, np.inf), gradient, hessian, majoriser, r, J, by_f, unit)
 
 
 def _gather(weights, J, second, loss, slope, curve, major):
@@ -271,13 +271,15 @@ def _along(problem, t, newton, state, weights, target, delta):
   at the step's end. The bend makes good what the parabolas of those inside delta add to the
   gradient. Kinks, near which Newton's step ends too early or too late, are the shares' to find.
   """
-  step, J = newton.step, state.slopes
-  times = lambda v: v @ J[0] if len(J) == 1 else (v[:, None] @ J)[:, 0]
+  step, J, by_f, unit = newton.step, state.slopes, state.by_f, state.unit
+  moved = lambda v: v @ J[0] if len(J) == 1 else (v[:, None] @ J)[:, 0]
+  times = lambda v: by_f * moved(v * unit)  # what a step adds to the residuals, to first order
   f = problem.function(*parameters(problem, t + step).T[:, :, None], *problem.inputs)
   slope = times(step)
   curve = residuals(problem, f, target) - state.residuals - slope
-  inside = np.where(np.abs(state.residuals) <= delta, weights * curve, 0)
-  x, good = solve(newton.matrix, -(J @ np.nan_to_num(inside)[:, :, None])[:, :, 0] * newton.unit)
+  inside = np.nan_to_num(np.where(np.abs(state.residuals) <= delta, weights * curve * by_f, 0))
+  pull = -(J @ inside[:, :, None])[:, :, 0] * unit
+  x, good = solve(newton.matrix, pull * newton.unit)
   scaled = np.where(newton.unit > 0, step / newton.unit, 0)
   good &= np.vecdot(x, x) <= BENT**2 * np.vecdot(scaled, scaled)
   bend = np.where(good[:, None], x * newton.unit, 0)

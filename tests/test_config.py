@@ -83,6 +83,7 @@ CASES = [
   ('rl.warmup_steps', -1, 'config.rl.warmup_steps'),
   ('sft.decay', 0.0, 'config.sft.decay'),
   ('mechanics.microbatches', 0, 'config.mechanics.microbatches'),
+  ('mechanics.unroll', 0, 'config.mechanics.unroll is 0: it must be at least 1'),
   ('mechanics.microbatches', 7, 'does not divide config.sft.rows'),
   ('rl.updates', (2,), 'config.rl.sizes'),
   ('rl.updates', (0, 2), r'config.rl.updates is \(0, 2\): it must be at least 1'),

@@ -319,13 +319,15 @@ def _terms_left_out(corner) -> str:
 def law_split(law_best: pd.DataFrame, unit: str = 'FLOP') -> list[str]:
   """What the law of majority@k would buy with each budget, and whether that is extrapolated."""
   said = []
+  several = 'pretrain_tokens' in law_best
+  bases = lambda row: f'{human(row["pretrain_tokens"])} pretrained, ' if several else ''
   for _, row in law_best[~law_best['inside']].iterrows():
     if row['affordable'] and row['quality'] > FLOOR:
       mark = ', extrapolated' if row['extrapolated'] else ''
       rl_words = f'{flops(row["rl_flops"])} of RL' if row['rl_flops'] else 'no RL'
       said.append(
         f'{amount(row["budget"], unit)}: {human(row["params_non_embedding"])} parameters, '
-        f'{human(row["sft_tokens"])} SFT tokens, {rl_words}, k = {row["k"]:.0f} '
+        f'{bases(row)}{human(row["sft_tokens"])} SFT tokens, {rl_words}, k = {row["k"]:.0f} '
         f'({percent(row["quality"], 0)}, {percent(row["low"], 0)} to {percent(row["high"], 0)}'
         f'{mark})'
       )

@@ -1,10 +1,10 @@
 """The frontier: what to buy with a budget of FLOPs, from measured points and from laws.
 
-A split is (model size, SFT tokens, RL updates, k votes). Its total is training plus Q queries times
-the cost of one, in model FLOPs; pretraining is 'sunk' (not counted) or 'counted'. Its quality is
-deployable: the share of held-out problems that a majority vote of k samples answers right, or, in a
-study that measured others, any strategy that needs no verdicts (`deployable`). The oracle, pass@k,
-is the upper bound of any choice among the k.
+A split is (model size, tokens of pretraining and SFT, RL updates, k votes). Its total is training
+plus Q queries times the cost of one, in model FLOPs; pretraining is 'sunk' (not counted) or
+'counted'. Its quality is deployable: the share of held-out problems that a majority vote of k
+samples answers right, or, in a study that measured others, any strategy that needs no verdicts
+(`deployable`). The oracle, pass@k, is the upper bound of any choice among the k.
 
 The best of many measured points looks better than it is (winner's curse): `best_at` chooses a split
 on one half of the problems and reports it on the other half.
@@ -20,9 +20,10 @@ from scipy.special import expit
 from analysis import estimators, planning
 from analysis.errors import BadInput
 from analysis.joint import JointFit
-from analysis.regression import linear
+from analysis.optimum import VARIABLES
+from analysis.regression import COLUMNS, linear
 from analysis.strategies import VERDICTS
-from analysis.tables import Study, most_pretrained
+from analysis.tables import Study
 
 SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates', 'k']
 ARM = ['strategy', 'scorer_name', 'k']
@@ -257,21 +258,22 @@ def problem(
 ) -> planning.Problem:
   """What a study's law of majority@k and its ledger say can be bought: for `planning`.
 
-  N: parameters without embeddings; D: SFT tokens; C: FLOPs of RL. The search reaches `stretch`
+  N: parameters without embeddings; D: SFT tokens; C: FLOPs of RL. P: tokens of pretraining, where
+  the law has them, else 0 and each size costs what its base did. The search reaches `stretch`
   times beyond the measured sizes, tokens, RL compute and k, with RL beyond the sizes and tokens
-  that had RL. Costs between sizes are interpolated in logs. The law is of each model's base of
-  the most pretraining tokens; what the others bought is among the measured splits.
+  that had RL. Costs between sizes are interpolated in logs. Pretraining 'sunk' costs nothing, so
+  the law takes the base that it predicts best, never beyond those measured.
   """
-  splits = most_pretrained(quality.splits[quality.splits['sft_tokens'] > 0])
+  _check_pretraining(pretraining)
+  splits = quality.splits[quality.splits['sft_tokens'] > 0]
   splits = splits[splits['strategy'] == 'majority']
-  trained = splits[splits['rl_flops'] > 0]
-  reach = lambda rows, column: (float(rows[column].min()), float(rows[column].max()))
-  names = {'N': 'params_non_embedding', 'D': 'sft_tokens', 'k': 'k'}
-  regions = [planning.Region(**{x: reach(splits, column) for x, column in names.items()})]
-  if len(trained):
-    names['C'] = 'rl_flops'
-    regions.append(planning.Region(**{x: reach(trained, column) for x, column in names.items()}))
-  by_size = splits.assign(per_token=splits['sft_flops'] / splits['sft_tokens'])
+  many = any('P' in term for term in law.mean)  # bases of a size, to choose among
+  pretrained = splits['pretrain_tokens'].max()  # for a law that has no term of it
+  names = {x: column for x, column in COLUMNS.items() if x != 'P' or many} | {'k': 'k'}
+  by_size = splits.assign(
+    per_token=splits['sft_flops'] / splits['sft_tokens'],
+    per_pretrained=splits['pretrain_flops'] / (splits['pretrain_tokens'] if many else 1.0),
+  )
   by_size = by_size.groupby('params_non_embedding').mean(numeric_only=True)
   sizes = np.log(by_size.index.to_numpy(float))
   far = np.array([sizes[0] - 20, *sizes, sizes[-1] + 20])  # beyond: the line of the last two sizes
@@ -281,34 +283,49 @@ def problem(
     slopes = np.diff(y) / np.diff(sizes) if len(sizes) > 1 else np.zeros(1)
     return np.array([y[0] - 20 * slopes[0], *y, y[-1] + 20 * slopes[-1]])
 
-  columns = ('per_token', 'pretrain_flops', 'query_prefill_flops', 'sample_decode_flops')
+  columns = ('per_token', 'per_pretrained', 'query_prefill_flops', 'sample_decode_flops')
   known = {column: in_logs(column) for column in columns}
-  at = lambda N, column: np.exp(np.interp(np.log(N), far, known[column]))
+  at = lambda log_N, column: np.exp(np.interp(log_N, far, known[column]))
 
-  def costs(N, C, k):
-    pretrained = at(N, 'pretrain_flops') if pretraining == 'counted' else 0.0
-    once = planning.spend(rates, train=pretrained) + _rl_cost(quality, C, rates)
-    prefill, decode = at(N, 'query_prefill_flops'), k * at(N, 'sample_decode_flops')
+  def costs(N, P, C, k):
+    log_N, base = np.log(N), 0.0
+    if pretraining == 'counted':
+      base = at(log_N, 'per_pretrained') * (P if many else 1.0)
+    once = planning.spend(rates, train=base) + _rl_cost(quality, C, rates)
+    prefill, decode = at(log_N, 'query_prefill_flops'), k * at(log_N, 'sample_decode_flops')
     query = planning.spend(rates, prefill=prefill, decode=decode)
-    return planning.spend(rates, train=at(N, 'per_token')), once, query
+    return planning.spend(rates, train=at(log_N, 'per_token')), once, query
 
-  def predict(theta, N, D, C, k):
-    values = dict(zip('NDCk', np.broadcast_arrays(N, D, C, k)))
+  def predict(theta, N, P, D, C, k):
+    values = dict(zip('NDCk', np.broadcast_arrays(N, D, C, k))) | {'P': P if many else pretrained}
     return expit(linear(law.basis, law.basis.mean, theta, values))
 
-  _check_pretraining(pretraining)
   return planning.Problem(
     predict=predict,
     theta=np.concatenate([np.array([[*law.mean.values()]]), law.samples]),
     costs=costs,
-    regions=tuple(regions),
+    regions=_regions(splits, names),
     lower_is_better=False,
     what='majority@k',
     queries=queries,
     unit=planning.unit(rates),
     reach=stretch,
     open=False,
+    within=('P',) if pretraining == 'sunk' else (),
   )
+
+
+def _regions(splits, names):
+  """What was measured: of all splits, less their RL, and of those with RL; where `names` has P, of
+  bases without pretraining and with it apart, as 0 has no log."""
+  found = []
+  for rows, without in ((splits, 'C'), (splits[splits['rl_flops'] > 0], '')):
+    scratch = rows['pretrain_tokens'] == 0
+    for part in (rows[scratch], rows[~scratch]) if 'P' in names else (rows,):
+      reach = {x: (float(part[c].min()), float(part[c].max())) for x, c in names.items()}
+      if len(part):
+        found.append(planning.Region(**{x: r for x, r in reach.items() if x != without}))
+  return tuple(found)
 
 
 def predicted(problem: planning.Problem, budgets: Sequence[float]) -> pd.DataFrame:
@@ -316,8 +333,10 @@ def predicted(problem: planning.Problem, budgets: Sequence[float]) -> pd.DataFra
   within the whole search, where a choice beyond what was measured is `extrapolated`.
 
   low, high: the law's 95 % at that split; N_low, N_high, …: the splits that the law's bootstrap
-  samples would choose. A row with affordable = False holds nothing else.
+  samples would choose. pretrain_tokens is there where the law has them. A row with
+  affordable = False holds nothing else.
   """
+  has = [x for x in VARIABLES if x != 'P' or any(r.P[1] > 0 for r in problem.regions)]
   rows = []
   for budget in budgets:
     for inside in (True, False):
@@ -326,13 +345,12 @@ def predicted(problem: planning.Problem, budgets: Sequence[float]) -> pd.DataFra
       if planning.cheapest(problem, inside) > budget:
         continue
       choice = planning.for_budget(problem, budget, inside)
-      names = ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k')
-      row |= dict(zip(names, choice.split.values())) | {'affordable': True}
+      row |= {COLUMNS.get(x, x): choice.split[x] for x in has} | {'affordable': True}
       row |= {'quality': choice.value, 'total': choice.total}
       row['low'], row['high'] = choice.value_interval
       row['extrapolated'] = bool(choice.extrapolated)
-      for name, (low, high) in choice.intervals.items():
-        row |= {f'{name}_low': low, f'{name}_high': high}
+      for name in has:
+        row[f'{name}_low'], row[f'{name}_high'] = choice.intervals[name]
   return pd.DataFrame(rows)
 
 

@@ -8,9 +8,10 @@ python -m analysis.frontier fit.json [--queries=1e9 --prompt=512 --response=256]
 
 Of a study: splits measured, chosen on one half of the problems and scored on the other, and beside
 them what the law of majority@k would choose. Of a fit (python -m analysis.fit … --out=fit.json):
-the law's optimum, training counted as 6 N D and a query as 2 N FLOPs a token. Intervals are 95 %,
-from the law's bootstrap. Costs are FLOPs, or with --rates seconds of a device, or with a price
-money: --rates=train=4e14,prefill=3e14,decode=2e13,price=2.5 (FLOP/s; price of a device-hour).
+the law's optimum, training counted as 6 N D (6 N (P + D) where the law has tokens of pretraining,
+P) and a query as 2 N FLOPs a token. Intervals are 95 %, from the law's bootstrap. Costs are FLOPs,
+or with --rates seconds of a device, or with a price money:
+--rates=train=4e14,prefill=3e14,decode=2e13,price=2.5 (FLOP/s; price of a device-hour).
 """
 
 import functools
@@ -36,6 +37,7 @@ from analysis import (
 from analysis.errors import BadInput
 from analysis.fit_command import parse_pairs, text_table
 from analysis.interpret import interpret
+from analysis.optimum import VARIABLES
 from analysis.style import amount, human, percent
 
 
@@ -50,14 +52,14 @@ def main(argv=None) -> int:
   parser.add_argument('--out', help='the picture, a PNG file')
   study = parser.add_argument_group('of a study')
   study.add_argument('--study', help='its name; the newest of the workdir if left out')
-  study.add_argument('--pretraining', default='sunk', help='sunk (default) or counted')
+  study.add_argument('--pretraining', default='sunk', help='sunk (default: free) or counted')
   law = parser.add_argument_group('of a fit')
   law.add_argument('--table', help='that was fitted, where the law has other inputs')
   law.add_argument('--columns', help='N=…,D=… of the table, where the law has other inputs')
   law.add_argument('--inputs', help="the law's other inputs: C=6*N*D,M=D/N, or a number: U=1e9")
   law.add_argument('--prompt', help='tokens of a query')
   law.add_argument('--response', help='tokens of a sample')
-  law.add_argument('--pretrained', help='tokens of pretraining counted, where D is of fine-tuning')
+  law.add_argument('--pretrained', help='tokens of pretraining counted, of a law without P')
   return command.run(parser, argv, _run)
 
 
@@ -109,7 +111,7 @@ def _of_fit(args, asked, rates):
   )  # fmt: skip
   budgets = asked.budgets
   if not budgets and not asked.targets:
-    top = 6 * ranges['N'][1] * ranges['D'][1]
+    top = 6 * ranges['N'][1] * (ranges['D'][1] + ranges.get('P', (0, 0))[1])
     budgets = [planning.spend(rates, train=top * x) for x in (0.1, 1, 10)]
   words = [amount(budget, problem.unit) for budget in budgets]
   words += [f'{problem.what} = {plan_words.value_words(problem, x)}' for x in asked.targets]
@@ -129,26 +131,27 @@ def _of_fit(args, asked, rates):
 
 
 def _inputs(text) -> dict:
-  """'C=6*N*D,U=1e9' -> functions of N, D, C and k."""
+  """'C=6*N*D,U=1e9' -> functions of N, P, D, C and k."""
   found = {}
   for name, formula in parse_pairs('--inputs', text).items() if text else ():
-    unknown = set(expressions.names(formula)) - {'N', 'D', 'C', 'k'}
+    unknown = set(expressions.names(formula)) - set(VARIABLES)
     if unknown:
-      raise BadInput(f'--inputs: {formula!r}: {min(unknown)!r} is none of N, D, C, k')
+      names = ', '.join(VARIABLES)
+      raise BadInput(f'--inputs: {formula!r}: {min(unknown)!r} is none of {names}')
     found[name] = functools.partial(_evaluate, formula)
   return found
 
 
-def _evaluate(formula, N, D, C, k):
-  given = dict(zip('NDCk', np.broadcast_arrays(N, D, C, k)))
+def _evaluate(formula, *where):
+  given = dict(zip(VARIABLES, np.broadcast_arrays(*where), strict=True))
   flat = expressions.evaluate(formula, lambda name: given[name].ravel())
   return flat.reshape(given['N'].shape) if flat.ndim else flat
 
 
 def _ranges(args, found, inputs):
-  """N, D, C and k -> (low, high) of the rows fitted; of a table's columns where it is given."""
+  """Variable -> (low, high) of the rows fitted; of a table's columns where it is given."""
   ranges = {planning.ALIASES.get(x, x): r for x, r in found.ranges.items()}
-  ranges = {x: r for x, r in ranges.items() if x in ('N', 'D', 'C', 'k') and x not in inputs}
+  ranges = {x: r for x, r in ranges.items() if x in VARIABLES and x not in inputs}
   if bool(args.columns) != bool(args.table):
     raise BadInput('--columns names columns of --table=…: give both, or neither')
   known = parse_pairs('--columns', args.columns) if args.columns else {}

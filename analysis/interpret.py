@@ -65,7 +65,7 @@ def interpret(study: Study) -> Reading:
       missing.append('RL laws: no RL point with its SFT parent on the same problems; add rl stages')
     else:
       rl_fits = fit_rl(changes, missing)
-    cells = most_pretrained(study.counts[study.counts['sft_tokens'] > 0])
+    cells = study.counts[study.counts['sft_tokens'] > 0]
     clusters = 'seed' if cells['seed'].nunique() > 1 else None
     ks = tuple(sorted(quality.splits['k'].unique()))
     if len(quality.splits) < 4 * len(ks):
@@ -117,14 +117,12 @@ def fit_losses(losses: pd.DataFrame) -> Fit:
 
 
 def majority_rows(quality: Quality) -> pd.DataFrame:
-  """majority@k of the splits of each model's base of the most pretraining tokens, the mean over
-  seeds, as `fit_majority` takes it."""
+  """majority@k of the splits after SFT, the mean over seeds, as `fit_majority` takes it."""
   by_problem = np.nanmean(quality.majority, axis=1)
   rows = quality.splits.assign(
     value=by_problem.mean(1), stderr=by_problem.std(1, ddof=1) / np.sqrt(by_problem.shape[1])
   )
-  rows = most_pretrained(rows[rows['sft_tokens'] > 0])
-  return rows.reset_index(drop=True)
+  return rows[rows['sft_tokens'] > 0].reset_index(drop=True)
 
 
 def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:

@@ -1,20 +1,22 @@
-"""The joint law: one likelihood over every cell (size N, SFT tokens D, RL compute C) of a study.
+"""The joint law: one likelihood over every cell of a study: size N, tokens of pretraining P, SFT
+tokens D, RL compute C.
 
 A problem of a cell is solved with a chance p ~ Beta(a, b), so c of its n samples are correct with
 beta-binomial probability, where over the cells
 
-    logit(a / (a + b)) = x . beta      x: 1, N, D, C, N*D, N*C, D*C
-    log(a + b)         = z . gamma     z: 1, N, D, C
+    logit(a / (a + b)) = x . beta      x: 1, N, D, C, P, N*D, N*C, D*C, N*P, D*P
+    log(a + b)         = z . gamma     z: 1, N, D, C, P
 
-and N, D, C stand for log N, log D and log(1 + C/C_0), each standardised over the fitted cells
-(C_0: the smallest RL compute above 0 there). Two numbers of a cell then give pass@k at every k:
-1 - B(a, b+k)/B(a, b). `fit_majority` regresses majority@k, which a deployment can have, on the
+and N, D, C, P stand for log N, log D, log(1 + C/C_0) and log(1 + P/P_0), each standardised over the
+fitted cells (C_0, P_0: the smallest above 0 there). Two numbers of a cell then give pass@k at every
+k: 1 - B(a, b+k)/B(a, b). `fit_majority` regresses majority@k, which a deployment can have, on the
 same variables and log k.
 
 Which terms enter is read off the fitted cells alone, never off held-out ones. An interaction or a
 square enters only where each of its variables has three or more levels among the fitted cells
 (among those with RL, where C is one of its variables); a term that is constant over them, or a
-combination of the terms before it, is left out too. `TERMS_RULE` is this rule in a report's words.
+combination of the terms before it, is left out too, and so is P where each size has one base.
+`TERMS_RULE` is this rule in a report's words.
 
 Everything is float64. C is in FLOPs, N counts parameters without embeddings.
 """
@@ -46,9 +48,9 @@ from analysis.regression import (
   tails,
 )
 
-MEAN = ('1', 'N', 'D', 'C', 'N*D', 'N*C', 'D*C')
-DISPERSION = ('1', 'N', 'D', 'C')
-MAJORITY = (*MEAN, 'k', 'k*k', 'N*k', 'D*k', 'C*k')
+MEAN = ('1', 'N', 'D', 'C', 'P', 'N*D', 'N*C', 'D*C', 'N*P', 'D*P')
+DISPERSION = ('1', 'N', 'D', 'C', 'P')
+MAJORITY = (*MEAN, 'k', 'k*k', 'N*k', 'D*k', 'C*k', 'P*k')
 RIDGE = 0.1  # precision of the normal prior on every coefficient but an intercept
 
 
@@ -66,7 +68,7 @@ class Heldout(NamedTuple):
   """What a law fitted below the corner of a study says of the corner."""
 
   rule: str
-  table: pd.DataFrame  # a row a held-out cell and k: N, D, C, k, measured, low, high, each method
+  table: pd.DataFrame  # a row a held-out cell and k: its variables, measured, low, high, methods
   error: dict  # method -> mean absolute error of the accuracy over the table's rows
   logit_error: dict  # the same of its logit
   loglik_per_sample: dict  # nats a held-out sample; for joint and naive, which are distributions
@@ -74,7 +76,7 @@ class Heldout(NamedTuple):
   heldout_cells: int
   unscored_cells: int  # held-out RL cells, where no cell that was fitted had RL
   terms: tuple  # of the mean, that entered the fit
-  left_out: tuple  # those that the fitted cells do not identify
+  left_out: tuple  # those that the fitted cells do not identify; of P only where P varied
 
 
 class JointFit(NamedTuple):
@@ -139,18 +141,19 @@ def fit_joint(
   return _result(basis, theta[0], np.concatenate(samples), loglik, measured - fitted, len(X))
 
 
-def predict_beta(fit: JointFit, N, D, C) -> tuple[np.ndarray, np.ndarray]:
-  """(alpha, beta) of the problems' chances at N parameters, D tokens, C FLOPs of RL; broadcasts."""
+def predict_beta(fit: JointFit, N, P, D, C) -> tuple[np.ndarray, np.ndarray]:
+  """(alpha, beta) of the problems' chances at N parameters, P tokens of pretraining, D of SFT and
+  C FLOPs of RL, which broadcast."""
   theta = np.array([*fit.mean.values(), *fit.dispersion.values()])
-  a, b = _betas(fit, theta[None], _variables(N=N, D=D, C=C))
+  a, b = _betas(fit, theta[None], _variables(N=N, P=P, D=D, C=C))
   return a[0], b[0]
 
 
-def predict_pass_at_k(fit: JointFit, N, D, C, k, level: float = 0.95):
-  """pass@k of the law at N, D, C, k, which broadcast: (prediction, low, high), the percentile
+def predict_pass_at_k(fit: JointFit, N, P, D, C, k, level: float = 0.95):
+  """pass@k of the law at N, P, D, C, k, which broadcast: (prediction, low, high), the percentile
   interval of the mean over problems like these. BadInput where a variable that did not vary among
   the fitted cells is given another value."""
-  values = _variables(N=N, D=D, C=C, k=k)
+  values = _variables(N=N, P=P, D=D, C=C, k=k)
   theta = np.array([*fit.mean.values(), *fit.dispersion.values()])
   curves = coverage_from_beta(
     *_betas(fit, np.concatenate([theta[None], fit.samples]), values), values['k']
@@ -166,7 +169,7 @@ def fit_majority(
   clusters: str | None = None,
   seed: int = 0,
 ) -> JointFit:
-  """Quasi-binomial logit regression of majority@k on N, D, C and log k: the deployable law.
+  """Quasi-binomial logit regression of majority@k on N, P, D, C and log k: the deployable law.
 
   table: accuracy rows of strategy 'majority', columns k, value, stderr, problems and those of
   COLUMNS; rows weigh by their problems, with the ridge of fit_joint. Intervals: a wild bootstrap
@@ -204,9 +207,9 @@ def fit_majority(
   return _result(basis, theta[0], samples, np.nan, value - fitted, len(cells['N']))
 
 
-def predict_majority(fit: JointFit, N, D, C, k, level: float = 0.95):
-  """majority@k of the law at N, D, C, k, which broadcast: (prediction, low, high)."""
-  values = _variables(N=N, D=D, C=C, k=k)
+def predict_majority(fit: JointFit, N, P, D, C, k, level: float = 0.95):
+  """majority@k of the law at N, P, D, C, k, which broadcast: (prediction, low, high)."""
+  values = _variables(N=N, P=P, D=D, C=C, k=k)
   theta = np.concatenate([np.array([*fit.mean.values()])[None], fit.samples])
   logits = np.tensordot(theta, design(fit.basis, fit.basis.mean, values), axes=(1, -1))
   return _with_interval(special.expit(logits), level)
@@ -223,7 +226,7 @@ def heldout(
   same fitted cells and for pass@k at each k up to the samples drawn:
     naive           the fitted cell nearest in standardised logs (one size and one budget down),
                     among those with RL or without as the held-out cell is
-    marginal_logit  least squares of logit pass@k on log N, log D, log(1 + C/C_0), for each k alone
+    marginal_logit  least squares of logit pass@k on the law's N, D, C and P, for each k alone
     marginal_power  the same of log(-log pass@k): a power of each resource
   options: fit_joint's. BadInput where fewer than two sizes or two budgets remain.
   """
@@ -324,7 +327,8 @@ def heldout_majority(table: pd.DataFrame, *, bootstrap: int = 100, **options) ->
 
 
 def _left_out(fit, terms):
-  return tuple(term for term in terms if term not in fit.basis.mean)
+  there = lambda term: 'P' not in term or fit.basis.scale['P'] > 0
+  return tuple(term for term in terms if term not in fit.basis.mean and there(term))
 
 
 def _corner(cells):
@@ -342,11 +346,9 @@ def _corner(cells):
 
 def _nearest(train, held):
   """For each held-out cell, the nearest of `train` in standardised logs, with RL or without."""
-  basis = make_basis(train, ('N', 'D', 'C'), ())
-  x, y = (
-    design(basis._replace(scale={k: v or 1 for k, v in basis.scale.items()}), ('N', 'D', 'C'), v)
-    for v in (train, held)
-  )
+  basis = make_basis(train, (), ())
+  basis = basis._replace(scale={x: v or 1 for x, v in basis.scale.items()})
+  x, y = (design(basis, tuple(COLUMNS), v) for v in (train, held))
   distance = np.linalg.norm(y[:, None] - x[None], axis=2)
   other_kind = (held['C'] > 0)[:, None] != (train['C'] > 0)[None]
   return np.argmin(distance + np.where(other_kind, 1e6, 0), axis=1)

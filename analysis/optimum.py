@@ -1,7 +1,7 @@
 """The search behind `planning`: the best split that each of many budgets buys.
 
-What a split costs is linear in D given N, C and k, so D follows from the budget, and the search is
-over the rest: a grid even in logs, then ever finer ones round its best. All rows of parameters
+What a split costs is linear in D given N, P, C and k, so D follows from the budget, and the search
+is over the rest: a grid even in logs, then ever finer ones round its best. All rows of parameters
 (the estimate, its bootstrap samples) go at once.
 """
 
@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-VARIABLES = ('N', 'D', 'C', 'k')
+VARIABLES = ('N', 'P', 'D', 'C', 'k')
+AXES = ('N', 'P', 'C')  # on a grid and refined; k is a whole number, and D what is left buys
 PER_DECADE = 4  # points of the first grid
 ROUNDS = 20  # of finer ones
-FOUND = ('N', 'D', 'C', 'k', 'value', 'total', 'affordable')
+FOUND = (*VARIABLES, 'value', 'total', 'affordable')
 
 
 class Region(NamedTuple):
-  """(low, high) of each variable, as measured together; C = (0, 0): without RL."""
+  """(low, high) of each variable, as measured together; C = (0, 0): without RL; P = (0, 0): without
+  pretraining, or with one that does not vary."""
 
   N: tuple
   D: tuple
+  P: tuple = (0.0, 0.0)
   C: tuple = (0.0, 0.0)
   k: tuple = (1.0, 1.0)
 
@@ -28,9 +31,9 @@ class Region(NamedTuple):
 class Problem(NamedTuple):
   """What can be bought, what it costs, and what a law says that it gives."""
 
-  predict: Callable  # (theta [R, P], N, D, C, k, each [R, G]) -> [R, G]
-  theta: np.ndarray  # [1 + S, P]: the estimate, then its bootstrap samples
-  costs: Callable  # (N, C, k) -> of one token of D, of training besides, of one query
+  predict: Callable  # (theta [R, T], N, P, D, C, k, each [R, G]) -> [R, G]
+  theta: np.ndarray  # [1 + S, T]: the estimate, then its bootstrap samples
+  costs: Callable  # (N, P, C, k) -> of one token of D, of training besides, of one query
   regions: tuple  # of Region: what was measured
   lower_is_better: bool
   what: str  # is predicted: 'L', 'majority@k'
@@ -38,14 +41,15 @@ class Problem(NamedTuple):
   unit: str  # of costs
   reach: float  # the search goes so many times beyond the regions
   open: bool  # the bounds of the search mean nothing: an optimum there is none
+  within: tuple = ()  # variables that are not searched beyond the regions
 
 
 def search(
   problem: Problem, theta: np.ndarray, budgets: np.ndarray, inside: bool, rounds: int = ROUNDS
 ) -> dict:
-  """The best split for each row of parameters [R, P] and its own budget [R]; arrays [R].
+  """The best split for each row of parameters [R, T] and its own budget [R]; arrays [R].
 
-  N, D, C, k, value, total, affordable, and `edge`: [R, 4], at the bounds of what was searched.
+  VARIABLES, value, total, affordable, and `edge`: [R, variables], at the bounds of the search.
   """
   best = None
   for region in problem.regions:
@@ -72,8 +76,7 @@ def dearest(problem, inside):
 
 
 def _totals(problem, region, inside):
-  N, C, k = grid(problem, region, inside)
-  token, besides, query = problem.costs(N, C, k)
+  token, besides, query = problem.costs(*grid(problem, region, inside))
   low, high = bounds_of(problem, region, inside)['D']
   fixed = besides + problem.queries * query
   return float(np.min(fixed + token * low)), float(np.max(fixed + token * high))
@@ -81,9 +84,12 @@ def _totals(problem, region, inside):
 
 def bounds_of(problem, region, inside):
   """(low, high) searched of each variable. k is at least 1; what did not vary does not vary."""
-  reach = 1.0 if inside else problem.reach
-  widen = lambda low, high: (low / reach, high * reach) if high > low else (low, high)
-  bounds = {name: widen(*getattr(region, name)) for name in VARIABLES}
+
+  def widen(name, low, high):
+    reach = 1.0 if inside or name in problem.within or not high > low else problem.reach
+    return low / reach, high * reach
+
+  bounds = {name: widen(name, *getattr(region, name)) for name in VARIABLES}
   return bounds | {'k': (max(bounds['k'][0], 1.0), bounds['k'][1])}
 
 
@@ -94,50 +100,62 @@ def _counts(low, high):
   return ks[ks >= 1]
 
 
+def axis(low, high, per_decade=PER_DECADE):
+  """Values from low to high, even in logs."""
+  if not high > low:
+    return np.array([low])
+  return np.geomspace(low, high, int(np.ceil(per_decade * np.log10(high / low))) + 2)
+
+
 def grid(problem, region, inside, per_decade=PER_DECADE):
-  """N, C, k of a grid, even in logs, each [G]."""
+  """N, P, C, k of a grid, even in logs, each [G]."""
   bounds = bounds_of(problem, region, inside)
-
-  def axis(low, high):
-    if not high > low:
-      return np.array([low])
-    return np.geomspace(low, high, int(np.ceil(per_decade * np.log10(high / low))) + 2)
-
-  axes = axis(*bounds['N']), axis(*bounds['C']), _counts(*bounds['k'])
-  return [x.ravel() for x in np.meshgrid(*axes, indexing='ij')]
+  axes = [axis(*bounds[x], per_decade) for x in AXES]
+  return [x.ravel() for x in np.meshgrid(*axes, _counts(*bounds['k']), indexing='ij')]
 
 
 def _search_region(problem, region, theta, budgets, inside, rounds):
   bounds = bounds_of(problem, region, inside)
   ks = _counts(*bounds['k'])
 
-  def evaluate(N, C, k):
-    """FOUND at N, C, k [R, G], with the D that the rest of the budget buys."""
-    token, besides, query = problem.costs(N, C, k)
+  def evaluate(N, P, C, k):
+    """FOUND at N, P, C, k [R, G], with the D that the rest of the budget buys."""
+    token, besides, query = problem.costs(N, P, C, k)
     fixed = besides + problem.queries * query
     D = (budgets[:, None] - fixed) / token
     affordable = D >= bounds['D'][0] * (1 - 1e-9)
     D = np.clip(D, *bounds['D'])
     with np.errstate(all='ignore'):
-      value = problem.predict(theta, N, D, C, k)
+      value = problem.predict(theta, N, P, D, C, k)
     value = np.where(affordable, worst_if_nan(problem, value), _worst(problem))
-    return N, D, C, k, value, fixed + token * D, affordable
+    return N, P, D, C, k, value, fixed + token * D, affordable
 
-  def best_of_each(N, C, k):
-    """The best of the last axis of N, C, k [R, K, J]: dict of [R, K]."""
-    shape = np.broadcast_shapes(N.shape, C.shape, k.shape)
-    flat = (np.broadcast_to(x, shape).reshape(shape[0], -1) for x in (N, C, k))
+  def best_of_each(*where):
+    """The best of the last axis of N, P, C, k [R, K, J]: dict of [R, K]."""
+    shape = np.broadcast_shapes(*(x.shape for x in where))
+    flat = (np.broadcast_to(x, shape).reshape(shape[0], -1) for x in where)
     found = dict(zip(FOUND, (x.reshape(shape) for x in evaluate(*flat))))
     i = np.argmin(_loss(problem, found['value']), axis=2)[:, :, None]
     return {name: np.take_along_axis(x, i, axis=2)[:, :, 0] for name, x in found.items()}
 
   def refine(best):
-    """N and C of each [R, K] moved by ever smaller steps, k as it is."""
+    """The AXES of each [R, K] moved by ever smaller steps, k as it is.
+
+    P moves with what N and C leave of the budget: the best of them lies along a narrow ridge.
+    """
     for shrink in 0.55 ** np.arange(rounds):
-      N = best['N'][:, :, None] * np.exp(shrink * offsets[0])
-      C = best['C'][:, :, None] * np.exp(shrink * offsets[1])
-      best = best_of_each(np.clip(N, *bounds['N']), np.clip(C, *bounds['C']), best['k'][:, :, None])
+      at = {x: best[x][:, :, None] for x in (*AXES, 'k')}
+      near = {x: at[x] * np.exp(shrink * offset) for x, offset in zip(AXES, offsets, strict=True)}
+      near = {x: np.clip(near[x], *bounds[x]) for x in AXES} | {'k': at['k']}
+      if bounds['P'][1] > bounds['P'][0]:
+        near['P'] = np.clip(near['P'] * left(near) / left(at), *bounds['P'])
+      best = best_of_each(*near.values())
     return best
+
+  def left(at):
+    """The budget [R, 1, 1] less all that is spent but on P and D."""
+    _, besides, query = problem.costs(at['N'], 0.0, at['C'], at['k'])
+    return np.maximum(budgets[:, None, None] - besides - problem.queries * query, 1e-300)
 
   def best_k(best):
     """The best of each row: dict of [R]."""
@@ -145,15 +163,16 @@ def _search_region(problem, region, theta, budgets, inside, rounds):
     return {name: x[np.arange(len(theta)), i] for name, x in best.items()}
 
   steps = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * np.log(10) / PER_DECADE
-  along = [steps if bounds[x][1] > bounds[x][0] else np.array([0.0]) for x in ('N', 'C')]
+  steps = {'N': steps, 'P': steps[::2], 'C': steps}  # of P fewer, as it moves along the ridge too
+  along = [steps[x] if bounds[x][1] > bounds[x][0] else np.array([0.0]) for x in AXES]
   offsets = [x.ravel() for x in np.meshgrid(*along, indexing='ij')]
-  N, C, k = (x.reshape(-1, len(ks)).T for x in grid(problem, region, inside))
-  rows = (len(theta), *N.shape)
-  best = best_k(refine(best_of_each(*(np.broadcast_to(x, rows) for x in (N, C, k)))))
+  points = [x.reshape(-1, len(ks)).T for x in grid(problem, region, inside)]
+  rows = (len(theta), *points[0].shape)
+  best = best_k(refine(best_of_each(*(np.broadcast_to(x, rows) for x in points))))
   if len(ks) > 1:  # every whole k near the best of the coarse ones, or nine of them
     near = best['k'][:, None] * 2 ** np.linspace(-0.5, 0.5, 9)
     near = np.concatenate([np.clip(np.round(near), ks[0], ks[-1]), best['k'][:, None]], axis=1)
-    start = {name: np.repeat(best[name][:, None], near.shape[1], 1) for name in ('N', 'C')}
+    start = {name: np.repeat(best[name][:, None], near.shape[1], 1) for name in AXES}
     best = best_k(refine(start | {'k': near}))
   edges = []
   for name in VARIABLES:
@@ -164,11 +183,12 @@ def _search_region(problem, region, theta, budgets, inside, rounds):
 
 
 def beyond(problem, split) -> dict:
-  """Variable -> how many times outside of what was measured, by the nearest region with its RL."""
+  """Variable -> how many times outside of what was measured, by the nearest region that has RL,
+  and pretraining, where the split has."""
   split = dict(zip(VARIABLES, split))
   found = []
   for region in problem.regions:
-    if (split['C'] > 0) != (region.C[1] > 0):
+    if any((split[x] > 0) != (getattr(region, x)[1] > 0) for x in ('P', 'C')):
       continue
     ratios = {}
     for name in VARIABLES:

@@ -10,7 +10,7 @@ from analysis.optimum import Problem
 from analysis.planning import Choice
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
 
-COLOURS = {'N': '#0072b2', 'D': '#009e73', 'C': '#e69f00', 'k': '#cc79a7'}
+COLOURS = {'N': '#0072b2', 'P': '#56b4e9', 'D': '#009e73', 'C': '#e69f00', 'k': '#cc79a7'}
 
 
 @style.styled

@@ -10,9 +10,15 @@ from analysis.planning import Choice, Rates
 from analysis.style import amount, human
 from analysis.trades import Exchange, exchange
 
-NAMES = {'N': 'parameters', 'D': 'training tokens', 'C': 'RL FLOPs', 'k': 'samples a query'}
+NAMES = {
+  'N': 'parameters',
+  'P': 'tokens of pretraining',
+  'D': 'training tokens',
+  'C': 'RL FLOPs',
+  'k': 'samples a query',
+}
 FACTOR = 10.0
-PAIRS = (('k', 'N'), ('k', 'D'), ('N', 'D'), ('D', 'N'), ('C', 'D'))
+PAIRS = (('k', 'N'), ('k', 'D'), ('N', 'D'), ('D', 'N'), ('P', 'D'), ('D', 'P'), ('C', 'D'))
 
 
 def varied(problem: Problem) -> list[str]:

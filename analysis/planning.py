@@ -1,14 +1,16 @@
 """Plans a run from a law: the best split of a budget, or the cheapest split that reaches a target.
 
-A split is N parameters, D tokens to train on, C FLOPs of RL (0: none) and k samples a query; Q
-queries are to be served. What it costs is linear in D given the rest, so a budget's D is known in
-closed form, and the search is over N, C and k: a grid in logs, then a finer one round its best,
-for the estimate and for every bootstrap sample of the law's parameters at once.
+A split is N parameters, P tokens of pretraining (0 where they do not vary), D tokens to train on, C
+FLOPs of RL (0: none) and k samples a query; Q queries are to be served. What it costs is linear in
+D given the rest, so a budget's D is known in closed form, and the search is over N, P, C and k: a
+grid in logs, then a finer one round its best, for the estimate and for every bootstrap sample of
+the law's parameters at once.
 
-`of_fit` makes a problem of any law of N, D, C and k fitted to a table, with training at 6 N D and
-a query at 2 N FLOPs a token (2001.08361, appendix B; attention not counted): with Chinchilla's law
-that is its compute-optimal model for Q = 0 (2203.15556), and Sardana et al.'s inference-aware one
-beyond (2401.00448). `frontier.problem` makes one of a study, with the costs of its ledger.
+`of_fit` makes a problem of any law of N, P, D, C and k fitted to a table, with training at
+6 N (P + D) and a query at 2 N FLOPs a token (2001.08361, appendix B; attention not counted): with
+Chinchilla's law that is its compute-optimal model for Q = 0 (2203.15556), and Sardana et al.'s
+inference-aware one beyond (2401.00448). `frontier.problem` makes one of a study, with the costs of
+its ledger.
 
 A split outside what was measured is marked extrapolated, by how far. Where the best N or k runs to
 the bounds of a search millions of times as wide as the data, there is no optimum: BadInput.
@@ -21,14 +23,16 @@ import numpy as np
 
 from analysis.errors import BadInput
 from analysis.optimum import (
+  AXES,
   VARIABLES,
   Problem,
   Region,
+  axis,
   better,
   beyond,
+  bounds_of,
   cheapest,
   dearest,
-  grid,
   percentiles,
   search,
 )
@@ -72,8 +76,8 @@ def unit(rates: Rates | None) -> str:
 class Choice(NamedTuple):
   """A split with its costs; each interval is 95 %, and NaN where the law has no bootstrap."""
 
-  split: dict  # N, D, C, k
-  intervals: dict  # of the best N, D, C, k: those that each bootstrap sample of the law chooses
+  split: dict  # of VARIABLES
+  intervals: dict  # of the best of each: those that each bootstrap sample of the law chooses
   value: float  # what the law predicts of the split
   value_interval: tuple  # the same of the bootstrap samples at the same split
   train: float
@@ -103,10 +107,10 @@ def of_fit(
 ) -> Problem:
   """The problem of a law fitted to a table.
 
-  ranges: 'N', 'D' (and 'C', 'k' where the law has them) -> (low, high), as `measured`. queries: to
-  be served, each with `prompt` and k times `response` tokens. pretrained: tokens of pretraining
-  to count, 6 N each (0: sunk), where D is of fine-tuning.
-  inputs: input of the law -> function of (N, D, C, k), or a number, for inputs of other names;
+  ranges: 'N', 'D' (and 'P', 'C', 'k' where the law or `inputs` has them) -> (low, high) measured.
+  queries: to be served, each with `prompt` and k times `response` tokens. pretrained: tokens of
+  pretraining to count, 6 N each (0: sunk), where D is of fine-tuning and the law has no P.
+  inputs: input of the law -> function of (N, P, D, C, k), or a number, for inputs of other names;
   lower_is_better: whether the law's output is a loss, where its name does not say so.
   """
   law = fit.definition
@@ -115,7 +119,8 @@ def of_fit(
   unknown = [name for name in places if places[name] not in VARIABLES]
   if unknown:
     raise BadInput(
-      f'{law.name}: input {unknown[0]!r} is none of N, D, C, k; say in `inputs` what it is of them'
+      f'{law.name}: input {unknown[0]!r} is none of {", ".join(VARIABLES)}; say in `inputs` '
+      'what it is of them'
     )
   if len(set(places.values())) < len(places):
     raise BadInput(f'{law.name}: two of its inputs are {", ".join(places.values())}; use `inputs`')
@@ -123,6 +128,12 @@ def of_fit(
   missing = [name for name in ('N', 'D', *places.values()) if name not in ranges]
   if missing:
     raise BadInput(f'{law.name}: no range of {missing[0]} in `ranges`, so no plan in it')
+  used = {name: ranges[name] for name in VARIABLES if name in ranges}
+  for name, (low, high) in used.items():
+    if low <= 0 < high:
+      raise BadInput(f'{law.name}: the range of {name} begins at {low:g}; it must be above 0')
+  if 'P' in used and pretrained:
+    raise BadInput(f'{law.name} has tokens of pretraining, P: leave `pretrained` out')
   if queries < 0 or prompt < 0 or response < 0 or (queries and not prompt + response):
     raise BadInput(
       f'{queries:g} queries of {prompt:g} + {response:g} tokens: give the tokens of a query, '
@@ -131,23 +142,22 @@ def of_fit(
   if lower_is_better is None:
     lower_is_better = law.output in LOWER_IS_BETTER
 
-  def predict(theta, N, D, C, k):
-    variables = {'N': N, 'D': D, 'C': C, 'k': k}
+  def predict(theta, *where):
+    variables = dict(zip(VARIABLES, where, strict=True))
     values = []
     for name in law.inputs:
       known = given.get(name)
       if callable(known):
-        values.append(known(N, D, C, k))
+        values.append(known(*where))
       else:
         values.append(variables[places[name]] if known is None else known)
     return law.function(*theta.T[:, :, None], *values)
 
-  def costs(N, C, k):
+  def costs(N, P, C, k):
     query = spend(rates, prefill=2 * N * prompt, decode=2 * N * response * k)
-    return spend(rates, train=6 * N), spend(rates, train=6 * N * pretrained + C), query
+    return spend(rates, train=6 * N), spend(rates, train=6 * N * (P + pretrained) + C), query
 
   theta = np.array([[*fit.params.values()]])
-  used = {name: ranges[name] for name in VARIABLES if name in ('N', 'D', *places.values())}
   return Problem(
     predict=predict,
     theta=np.concatenate([theta, fit.samples]) if len(fit.samples) else theta,
@@ -206,7 +216,7 @@ def for_target(problem: Problem, target: float, inside: bool = False) -> Choice:
 
 
 def curve(problem: Problem, budgets: Sequence[float], inside: bool = False) -> dict:
-  """The law's frontier: for each budget N, D, C, k, value, low, high, total, extrapolated.
+  """The law's frontier: for each budget N, P, D, C, k, value, low, high, total, extrapolated.
 
   Arrays [B]; low, high: 95 % of the law at the split chosen; NaN where nothing is affordable.
   """
@@ -233,14 +243,13 @@ def _refuse(problem, budget, found):
   concave = ''
   if name in 'ND':
     (region,) = problem.regions
-    N, C, k = grid(problem, region, inside=False)
-    keep = (C == found['C'][0]) & (k == found['k'][0])
-    N, C, k = N[keep], C[keep], k[keep]
-    token, besides, query = problem.costs(N, C, k)
+    N = axis(*bounds_of(problem, region, inside=False)['N'])
+    P, C, k = (np.full(len(N), found[x][0]) for x in ('P', 'C', 'k'))
+    token, besides, query = problem.costs(N, P, C, k)
     D = (budget - besides - problem.queries * query) / token
     there = D > region.D[0] / problem.reach
     with np.errstate(all='ignore'):
-      value = problem.predict(problem.theta[:1], *(x[there][None] for x in (N, D, C, k)))[0]
+      value = problem.predict(problem.theta[:1], *(x[there][None] for x in (N, P, D, C, k)))[0]
     worst = int(np.argmax(value if problem.lower_is_better else -value))
     if 0 < worst < len(value) - 1:
       concave = (
@@ -258,7 +267,7 @@ def _choice(problem, found):
   where = [np.full((len(problem.theta), 1), x) for x in split.values()]
   with np.errstate(all='ignore'):
     values = problem.predict(problem.theta, *where)[:, 0]
-  token, besides, query = problem.costs(*(np.array(split[x]) for x in ('N', 'C', 'k')))
+  token, besides, query = problem.costs(*(np.array(split[x]) for x in (*AXES, 'k')))
   some = len(problem.theta) > 1
   band = lambda x: tuple(float(v) for v in percentiles(x[1:])) if some else (np.nan, np.nan)
   total = np.where(found.get('short', False), np.inf, found['total'])

@@ -11,6 +11,7 @@ from analysis.interpret import Reading
 from analysis.joint import predict_pass_at_k
 from analysis.laws import coverage
 from analysis.readings import RUN
+from analysis.regression import COLUMNS
 from analysis.residual_plots import residuals_figure
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
 from analysis.test_time_plots import compute_optimal_figure, strategies_figure
@@ -275,7 +276,7 @@ def joint_figure(reading: Reading) -> Drawing | None:
   left.plot([0, 1], [0, 1], color=MUTED, lw=0.9)
   if reading.joint is not None:
     cells = reading.coverage[reading.coverage['sft_tokens'] > 0]
-    where = (cells[c].to_numpy() for c in ('params_non_embedding', 'sft_tokens', 'rl_flops'))
+    where = (cells[column].to_numpy() for column in COLUMNS.values())
     inside = predict_pass_at_k(reading.joint, *where, cells['K'].to_numpy())[0]
     label = 'fitted to all cells (in sample)'
     left.plot(inside, cells['measured'], 'o', ms=3.5, color=MUTED, alpha=0.6, mew=0, label=label)

@@ -1,6 +1,6 @@
 """The numerics of the joint law: regressors, likelihoods with two derivatives, Newton. Float64.
 
-Everything has a leading axis R, the bootstrap resamples, solved at once. P = p + q coefficients:
+Everything has a leading axis R, the bootstrap resamples, solved at once. T = p + q coefficients:
 p of the mean, q of the dispersion.
 """
 
@@ -14,17 +14,23 @@ from scipy import special
 from analysis.errors import BadInput
 
 LEVELS = 3  # of a variable, for an interaction or a square of it to enter a law
-COLUMNS = {'N': 'params_non_embedding', 'D': 'sft_tokens', 'C': 'rl_flops'}
+COLUMNS = {
+  'N': 'params_non_embedding',
+  'P': 'pretrain_tokens',
+  'D': 'sft_tokens',
+  'C': 'rl_flops',
+}
+FROM_ZERO = ('P', 'C')  # variables that may be 0, which enter as log(1 + x/x_0)
 
 
 class Basis(NamedTuple):
-  """Turns N, D, C (and k) into regressors: terms are products of standardised variables."""
+  """Turns N, P, D, C (and k) into regressors: terms are products of standardised variables."""
 
   mean: tuple  # terms kept
   dispersion: tuple
   centre: dict
   scale: dict  # 0 where the variable did not vary
-  c_0: float
+  least: dict  # of FROM_ZERO: x_0, the smallest above 0
 
 
 def numbers(table, column, missing=False):
@@ -38,7 +44,7 @@ def numbers(table, column, missing=False):
 
 
 def distinct_cells(table, needed):
-  """Distinct (N, D, C) of a table as arrays, and the index of each row's among them."""
+  """Distinct (N, P, D, C) of a table as arrays, and the index of each row's among them."""
   for column in (*needed, *COLUMNS.values()):
     if column not in table:
       raise BadInput(f'column {column!r} is not there; there are {", ".join(map(str, table))}')
@@ -47,7 +53,7 @@ def distinct_cells(table, needed):
   rows = []
   for name, column in COLUMNS.items():
     values = numbers(table, column)
-    bad = values < 0 if name == 'C' else values <= 0
+    bad = values < 0 if name in FROM_ZERO else values <= 0
     if bad.any():
       row = int(np.argmax(bad))
       raise BadInput(f'column {column!r}, row {row}: {values[row]:g} has no log; drop such cells')
@@ -56,8 +62,8 @@ def distinct_cells(table, needed):
   return dict(zip(COLUMNS, unique.T, strict=True)), which.reshape(-1)
 
 
-def _logs(values, c_0):
-  return {x: np.log1p(v / c_0) if x == 'C' else np.log(v) for x, v in values.items()}
+def _logs(values, least):
+  return {x: np.log1p(v / least[x]) if x in least else np.log(v) for x, v in values.items()}
 
 
 def make_basis(values, mean_terms, dispersion_terms):
@@ -66,20 +72,26 @@ def make_basis(values, mean_terms, dispersion_terms):
   A term of one variable enters unless it is constant or a combination of those before it. A
   product (an interaction, a square) enters only where, besides, each of its variables has LEVELS
   distinct values: among the cells with RL, where C is one of them, as the others tell no slope of
-  C. Two levels leave nothing to check a product by, and it grows fastest beyond them.
+  C. Two levels leave nothing to check a product by, and it grows fastest beyond them. Values of P
+  are counted at one size: what bases of one size each are worth is not told from their size.
   """
-  positive = values['C'][values['C'] > 0]
-  c_0 = float(positive.min()) if len(positive) else 1.0
-  logs = _logs(values, c_0)
+  above = {x: values[x][values[x] > 0] for x in FROM_ZERO}
+  least = {x: float(v.min()) if len(v) else 1.0 for x, v in above.items()}
+  logs = _logs(values, least)
   centre = {x: float(v.mean()) for x, v in logs.items()}
   scale = {x: 0.0 if np.ptp(v) < 1e-9 else float(v.std()) for x, v in logs.items()}
-  everything = Basis(mean_terms, dispersion_terms, centre, scale, c_0)
+  everything = Basis(mean_terms, dispersion_terms, centre, scale, least)
 
   def enough(term):
-    variables = set(term.split('*'))
-    rows = values['C'] > 0 if 'C' in variables else slice(None)
-    levels = lambda x: len(np.unique(values[x][rows]))
-    return '*' not in term or all(levels(x) >= LEVELS for x in variables)
+    variables, product = set(term.split('*')), '*' in term
+    rows = values['C'] > 0 if product and 'C' in variables else slice(None)
+
+    def levels(x):
+      group = values['N'] if x == 'P' else np.zeros(len(values[x]))
+      pairs = np.unique(np.stack([group, values[x]])[:, rows], axis=1)
+      return np.unique(pairs[0], return_counts=True)[1].max(initial=0)
+
+    return all(levels(x) >= (LEVELS if product else 2) for x in variables - {'1'})
 
   def independent(terms):
     terms = tuple(term for term in terms if enough(term))
@@ -95,9 +107,9 @@ def make_basis(values, mean_terms, dispersion_terms):
 
 
 def _standard(basis, values):
-  """The logs of N, D, C (and k) standardised, and '1'."""
+  """The logs of N, P, D, C (and k) standardised, and '1'."""
   standard = {}
-  for x, v in _logs(values, basis.c_0).items():
+  for x, v in _logs(values, basis.least).items():
     offset = v - basis.centre.get(x, 0)
     if basis.scale.get(x) == 0 and np.abs(offset).max() > 1e-6:
       raise BadInput(f'{COLUMNS.get(x, x)} did not vary among the fitted cells: no law in it')
@@ -106,7 +118,7 @@ def _standard(basis, values):
 
 
 def design(basis, terms, values):
-  """Regressors [..., terms] at arrays of N, D, C (and k) of one shape."""
+  """Regressors [..., terms] at arrays of N, P, D, C (and k) of one shape."""
   standard = _standard(basis, values)
   columns = [np.prod([standard[x] for x in term.split('*')], axis=0) for term in terms]
   return np.stack(columns, axis=-1) if columns else np.zeros((*standard['1'].shape, 0))
@@ -197,7 +209,7 @@ def binomial(value, weight, X):
 
 
 def maximise(objective, theta, penalty, iterations=200):
-  """Newton from theta [R, P] on objective - penalty . theta^2 / 2, all R at once.
+  """Newton from theta [R, T] on objective - penalty . theta^2 / 2, all R at once.
 
   Curvatures of the wrong sign are turned round; a step that does not improve is cut to a quarter.
   """

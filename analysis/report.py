@@ -79,6 +79,7 @@ PLAN = (
   'and k over the splits that bootstrap samples of the law would choose, of majority@k over what '
   'they predict of the split shown; neither holds an error of the form of the law.'
 )
+BASES = ' P: tokens of pretraining, which cost nothing here: the best within those measured.'
 CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -279,8 +280,9 @@ def _laws(reading: Reading) -> list[str]:
   for name, law in (('pass@k (beta-binomial)', reading.joint), ('majority@k', reading.majority)):
     if law is not None:
       params = law.mean | {f'dispersion {term}': v for term, v in law.dispersion.items()}
+      pretrained = ', log(1 + P/P₀)' if 'P' in law.mean else ''
       parts += [
-        f'<h3>Joint law of {name}: logit-linear in log N, log D, log(1 + C/C₀)</h3>',
+        f'<h3>Joint law of {name}: logit-linear in log N, log D, log(1 + C/C₀){pretrained}</h3>',
         f'<p class="quiet">{TERMS_RULE} Fitted to {law.cells} cells; standardised '
         f'coefficients; misfit {100 * law.misfit:.1f} points (root mean square over cells).</p>',
         _table(report_tables.parameters(params, law.intervals, {})),
@@ -324,7 +326,8 @@ def _frontier(reading: Reading, queries) -> list[str]:
     at = at or choices[len(choices) // 2].split
     table = plan_words.split_table(problem, [flops(b) for b in budgets], choices)
     parts += [f'<h3>The best split by the law of majority@k, {where}</h3>', _table(table)]
-  parts.append(f'<p class="quiet">{PLAN} {human(queries)} queries, pretraining sunk.</p>')
+  bases = BASES if 'P' in plan_words.varied(problem) else ''
+  parts.append(f'<p class="quiet">{PLAN}{bases} {human(queries)} queries, pretraining sunk.</p>')
   rates = plan_words.exchanges(problem, at) if at else []
   if rates:
     split = ', '.join(f'{x} = {human(v)}' for x, v in at.items() if v)

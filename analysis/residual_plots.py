@@ -8,6 +8,7 @@ from analysis.fit import predict
 from analysis.interpret import Reading
 from analysis.joint import predict_majority, predict_pass_at_k
 from analysis.readings import RUN
+from analysis.regression import COLUMNS
 from analysis.style import ACCENT, INK, Drawing
 
 
@@ -94,7 +95,7 @@ def _joint_residuals(reading):
     rows = reading.quality.splits
     keep = ((rows['sft_tokens'] > 0) & (rows['k'] == rows['k'].max())).to_numpy()
     rows, by_problem = rows[keep], by_problem[keep]
-    where = (rows[x].to_numpy() for x in ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k'))
+    where = (rows[x].to_numpy() for x in (*COLUMNS.values(), 'k'))
     fitted = predicted(law, *where)[0]
     stderr = by_problem.std(1, ddof=1) / np.sqrt(by_problem.shape[1])
     points = _residuals(

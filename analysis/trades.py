@@ -9,6 +9,7 @@ from analysis.optimum import (
   PER_DECADE,
   VARIABLES,
   Problem,
+  axis,
   better,
   beyond,
   bounds_of,
@@ -94,16 +95,35 @@ def iso_performance(problem: Problem, target: float, points: int = 60) -> dict:
 
 def _least_training(problem, region, target):
   """The cost of a query on a fine grid of N, C and k [G], and the least training that reaches
-  `target` there [1 + S, G], infinite where none does: by the least D, bisected."""
-  N, C, k = grid(problem, region, inside=False, per_decade=8 * PER_DECADE)
-  token, besides, query = (np.broadcast_to(x, N.shape) for x in problem.costs(N, C, k))
-  shape = len(problem.theta), len(N)
+  `target` there [1 + S, G], infinite where none does: by the least D, bisected, and by the best P
+  of a grid, once more refined."""
+  bases = axis(*bounds_of(problem, region, inside=False)['P'], per_decade=1)
+  one = region._replace(P=(bases[0], bases[0]))
+  N, P, C, k = grid(problem, one, inside=False, per_decade=8 * PER_DECADE)
+  query = np.broadcast_to(problem.costs(N, P, C, k)[2], N.shape)
+  P = np.full((len(problem.theta), len(N)), bases[0])
+  train = _training(problem, region, target, N, P, C, k)
+
+  def least(P, train, other):
+    there = _training(problem, region, target, N, other, C, k)
+    return np.where(there < train, other, P), np.minimum(there, train)
+
+  for base in bases[1:]:
+    P, train = least(P, train, np.full(P.shape, base))
+  for step in (0.5, -0.5, 0.25, -0.25, 0.125, -0.125) if len(bases) > 1 else ():
+    P, train = least(P, train, np.clip(P * 10**step, bases[0], bases[-1]))
+  return query, train
+
+
+def _training(problem, region, target, N, P, C, k):
+  """The least training that reaches `target` at N, C, k [G] and P [1 + S, G], by bisecting D."""
+  token, besides, _ = problem.costs(N, P, C, k)
   least, most = bounds_of(problem, region, inside=False)['D']
-  low, high = np.full(shape, np.log(least)), np.full(shape, np.log(most))
+  low, high = np.full(P.shape, np.log(least)), np.full(P.shape, np.log(most))
 
   def enough(log_D):
     with np.errstate(all='ignore'):
-      where = (np.broadcast_to(x, shape) for x in (N, np.exp(log_D), C, k))
+      where = (np.broadcast_to(x, P.shape) for x in (N, P, np.exp(log_D), C, k))
       value = problem.predict(problem.theta, *where)
     return better(problem, worst_if_nan(problem, value), target, equal=True)
 
@@ -112,4 +132,4 @@ def _least_training(problem, region, target):
     middle = (low + high) / 2
     reached = enough(middle)
     low, high = np.where(reached, low, middle), np.where(reached, middle, high)
-  return query, np.where(there, token * np.exp(high) + besides, np.inf)
+  return np.where(there, token * np.exp(high) + besides, np.inf)

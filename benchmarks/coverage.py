@@ -79,11 +79,12 @@ def _beta_binomial(rng):
   the likelihood region."""
   c = _counts(rng)
   table = pd.DataFrame({'problem': range(PROBLEMS), 'c': c, 'n': SAMPLES})
-  table = table.assign(params_non_embedding=1e6, sft_tokens=1e6, rl_flops=0.0)
+  where = {'params_non_embedding': 1e6, 'pretrain_tokens': 0.0, 'sft_tokens': 1e6, 'rl_flops': 0.0}
+  table = table.assign(**where)
   found = joint.fit_joint(table, bootstrap=200, seed=int(rng.integers(1 << 30)))
   ends = {'logit of the mean': found.intervals['1'], 'log(a + b)': found.intervals['dispersion 1']}
   for k in (1, 8, 128):
-    ends[f'pass@{k}'] = joint.predict_pass_at_k(found, 1e6, 1e6, 0.0, k)[1:]
+    ends[f'pass@{k}'] = joint.predict_pass_at_k(found, *where.values(), k)[1:]
   a, b = estimators.beta_binomial_region(c, SAMPLES)
   edge = {'logit of the mean': np.log(a / b), 'log(a + b)': np.log(a + b)}
   edge |= {f'pass@{k}': estimators.coverage_from_beta(a, b, k) for k in (1, 8, 128)}

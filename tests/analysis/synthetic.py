@@ -2,8 +2,8 @@
 
 Planted: held-out loss = E + A N^-alpha + B D^-beta, with a little noise; problem i of a cell is
 solved with a probability drawn from a beta distribution whose logit-mean is linear in log N,
-log D and RL's gain, by one uniform number per problem that all cells share (so a hard problem is
-hard for all). Wrong answers crowd on a few decoys, a few samples do not parse.
+log D, log(base + 1e5) and RL's gain, by one uniform number per problem that all cells share (so a
+hard problem is hard for all). Wrong answers crowd on a few decoys, a few samples do not parse.
 """
 
 import json
@@ -44,7 +44,8 @@ class Truth(NamedTuple):
   seeds: tuple = (2,)
   problems: int = 40
   samples: int = 32
-  pretrain_tokens: float = 4e5
+  bases: tuple = (4e5,)  # tokens of pretraining
+  per_log_base: float = 0.0
 
 
 DEFAULT = Truth()
@@ -54,15 +55,16 @@ def loss(truth, params, tokens):
   return truth.E + truth.A * params**-truth.alpha + truth.B * tokens**-truth.beta
 
 
-def logit_mean(truth, model, tokens, updates):
+def logit_mean(truth, model, tokens, updates, base):
   gain = truth.rl_gain.get((model, tokens), 0.0) * updates / (updates + truth.rl_half)
   size = truth.per_log_size * np.log(SIZES[model] / 75_000)
-  return truth.mean + size + truth.per_log_tokens * np.log(tokens / 4e5) + gain
+  pretrained = truth.per_log_base * np.log((base + 1e5) / 5e5)
+  return truth.mean + size + truth.per_log_tokens * np.log(tokens / 4e5) + gain + pretrained
 
 
-def solve_rates(truth, model, tokens, updates, difficulty):
+def solve_rates(truth, model, tokens, updates, base, difficulty):
   """The probability of solving each problem [P]; `difficulty` [P] are its quantiles."""
-  mean = 1 / (1 + np.exp(-logit_mean(truth, model, tokens, updates)))
+  mean = 1 / (1 + np.exp(-logit_mean(truth, model, tokens, updates, base)))
   c = truth.concentration
   return stats.beta.ppf(difficulty, mean * c, (1 - mean) * c)
 
@@ -75,7 +77,8 @@ def write(workdir, truth=DEFAULT, name='synthetic', banks=True, rl=True) -> Path
   writer = _Writer(workdir, truth, name)
   for seed in truth.seeds:
     for model in truth.sizes:
-      _write_model(writer, seed, model, banks, rl)
+      for base in truth.bases:
+        _write_model(writer, seed, model, base, banks, rl)
   independent = 1.8 * sum(writer.flops)
   plan = {
     'name': name,
@@ -124,13 +127,13 @@ class _Writer:
     return sid
 
 
-def _write_model(w, seed, model, banks, rl):
+def _write_model(w, seed, model, base_tokens, banks, rl):
   t, params = w.truth, SIZES[model]
   train = lambda tokens: {'forward': 2 * params * tokens, 'backward': 4 * params * tokens}
   ident = {'seed': seed, 'model': model, 'params': params + 1600, 'params_non_embedding': params}
-  ident |= {'pretrain_tokens': t.pretrain_tokens, 'pretrain_source': 'counted'}
+  ident |= {'pretrain_tokens': base_tokens, 'pretrain_source': 'counted'}
   ident |= {'device': 'cpu', 'git_commit': '0123456789abcdef'}
-  pretrain = train(t.pretrain_tokens)
+  pretrain = train(base_tokens)
   base = w.stage('pretrain', None, f'pretrain {model}', seed, {'preset': model}, pretrain)
   segment, done, trunk = base, 0.0, None
   for budget in t.budgets:
@@ -195,7 +198,7 @@ def _measure(metric, strategy, k, value, stderr, problems, samples):
 def _sample(w, parent, cell):
   """A bank of the cell, and its records: pass@1 and its like, from the bank itself."""
   t, n, params = w.truth, w.truth.samples, cell['params_non_embedding']
-  key = cell['model'], cell['sft_tokens'], cell['rl_updates']
+  key = cell['model'], cell['sft_tokens'], cell['rl_updates'], cell['pretrain_tokens']
   p = solve_rates(t, *key, w.difficulty)
   correct = w.rng.uniform(size=(t.problems, n)) < p[:, None]
   decoy = w.rng.choice([3, 7, 8, 9, 11, 13], p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1], size=correct.shape)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from analysis import frontier, planning, tables
+from analysis import frontier, plan_words, planning, tables
 from analysis.errors import BadInput
 from analysis.frontier import Measured, Quality
 from analysis.joint import fit_majority, predict_majority
@@ -127,8 +127,8 @@ def test_predicted_stays_within_budget_and_marks_extrapolation(quality):
   free = best[~best['inside']].iloc[-1]
   assert free['extrapolated']
   assert free['quality'] >= inside.iloc[-1]['quality']
-  where = (free[c] for c in ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k'))
-  assert predict_majority(law, *where)[0] == pytest.approx(free['quality'])
+  N, D, C, k = (free[c] for c in ('params_non_embedding', 'sft_tokens', 'rl_flops', 'k'))
+  assert predict_majority(law, N, SMALL.bases[0], D, C, k)[0] == pytest.approx(free['quality'])
 
 
 def test_the_law_is_searched_within_the_stretch_alone(quality):
@@ -142,6 +142,73 @@ def test_the_law_is_searched_within_the_stretch_alone(quality):
     low, high = quality.splits[column].min(), quality.splits[column].max()
     assert best[column].between(low / 2.001, high * 2.001).all(), column
   assert (best['rl_flops'] <= 2.001 * quality.splits['rl_flops'].max()).all()
+
+
+BASES = SMALL._replace(bases=(0.0, 1e5, 4e5, 1.6e6), per_log_base=0.8, rl_gain={})
+
+
+@pytest.fixture(scope='module')
+def of_bases(tmp_path_factory):
+  """Splits of several bases, one without pretraining, and their law."""
+  from analysis.interpret import majority_rows
+
+  study = tables.read(synthetic.write(tmp_path_factory.mktemp('bases') / 'w', BASES))
+  quality = frontier.qualities(study)
+  return quality, fit_majority(majority_rows(quality), bootstrap=5)
+
+
+@pytest.mark.parametrize('pretraining', ['sunk', 'counted'])
+def test_the_law_s_base_against_brute_force(of_bases, pretraining):
+  """Over every base, size and k on a fine grid, with the tokens that the rest of the budget buys at
+  the prices of the synthetic study: 6 N a token, 2 N a token of a query."""
+  quality, law = of_bases
+  splits = quality.splits
+  assert 'P' in law.mean and law.basis.least['P'] == 1e5
+  queries, budgets = 1e3, np.geomspace(1e11, 3e12, 4)
+  problem = frontier.problem(law, quality, queries, pretraining)
+  best = frontier.predicted(problem, budgets)
+  inside = best[best['inside']].reset_index(drop=True)
+  N = np.geomspace(75e3, 150e3, 80)[:, None, None]
+  P = np.concatenate([[0.0], np.geomspace(1e5, 1.6e6, 120)])[None, :, None]
+  k = np.arange(1.0, splits['k'].max() + 1)
+  prefill, decode = (  # of one size, which all are proportional to
+    splits.loc[splits['model'] == '75k', c].mean() / 75e3
+    for c in ('query_prefill_flops', 'sample_decode_flops')
+  )
+  for _, row in inside.iterrows():
+    spent = queries * N * (prefill + decode * k) + (6 * N * P if pretraining == 'counted' else 0)
+    D = (row['budget'] - spent) / (6 * N)
+    D = np.where(D >= 1e5, np.clip(D, 1e5, 1.6e6), np.nan)
+    value = np.nan_to_num(predict_majority(law, N, P, D, 0.0, k)[0])
+    assert row['quality'] == pytest.approx(value.max(), rel=0.01)
+    assert row['quality'] > value.max() - 2e-4
+  if pretraining == 'sunk':  # the best base there is, and never one beyond
+    assert (best['pretrain_tokens'] == 1.6e6).all() and best['extrapolated'].any()
+  else:
+    assert inside['pretrain_tokens'].iloc[0] < 4e5 < inside['pretrain_tokens'].iloc[-1]
+    assert best['pretrain_tokens'].max() > 1.6e6 * 1.5
+
+
+def test_measured_bases_cost_what_the_problem_says(of_bases):
+  quality, law = of_bases
+  table = frontier.measured(quality, 1.0, 'counted').table
+  problem = frontier.problem(law, quality, 1.0, 'counted')
+  for _, row in table.iterrows():
+    N, P, k = (row[c] for c in ('params_non_embedding', 'pretrain_tokens', 'k'))
+    token, once, query = problem.costs(N, P, 0.0, k)
+    assert once == pytest.approx(row['pretrain_flops'])
+    assert token * row['sft_tokens'] + once + query == pytest.approx(row['total'], rel=1e-3)
+  assert [region.P for region in problem.regions] == [(0.0, 0.0), (1e5, 1.6e6)]
+
+
+def test_one_base_is_no_choice(quality):
+  from analysis.interpret import majority_rows
+
+  law = fit_majority(majority_rows(quality), bootstrap=0)
+  problem = frontier.problem(law, quality, 1e4)
+  assert all(region.P == (0.0, 0.0) for region in problem.regions)
+  assert 'P' not in plan_words.varied(problem)
+  assert 'pretrain_tokens' not in frontier.predicted(problem, [1e12])
 
 
 def test_no_split_is_the_best_where_none_solves_anything(quality):
@@ -173,7 +240,9 @@ def test_measured_costs_are_met_by_the_problem(quality):
       table = frontier.measured(quality, 1e4, pretraining, given).table
       problem = frontier.problem(law, quality, 1e4, pretraining, given)
       for _, row in table[table['sft_tokens'] == 1.6e6].iterrows():
-        token, once, query = problem.costs(row['params_non_embedding'], row['rl_flops'], row['k'])
+        token, once, query = problem.costs(
+          row['params_non_embedding'], 0.0, row['rl_flops'], row['k']
+        )
         total = token * row['sft_tokens'] + once + 1e4 * query
         assert total == pytest.approx(row['total'], rel=0.02)
 

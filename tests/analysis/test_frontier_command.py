@@ -97,7 +97,7 @@ def test_a_study_in_money(folder, capsys):
     (['fit.json', '--target=1.2'], 'out of reach'),
     (['fit.json', '--budget=much'], 'not a number'),
     (['fit.json', '--budget=-1'], 'not negative'),
-    (['fit.json', '--inputs=C=6*Z'], "'Z' is none of N, D, C, k"),
+    (['fit.json', '--inputs=C=6*Z'], "'Z' is none of N, P, D, C, k"),
     (['over.json'], 'no input N'),
     (['study', '--pretraining=free'], "'sunk' or 'counted'"),
     (['study', '--rates=train=1'], 'prefill is missing'),

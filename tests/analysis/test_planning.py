@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from analysis import planning, trades
+from analysis import plan_words, planning, trades
 from analysis.errors import BadInput
 from analysis.laws import LAWS, Law, Param
 
@@ -121,6 +121,58 @@ def test_with_samples_against_brute_force(queries):
   assert choice.total == pytest.approx(1e22)
 
 
+def transfer_law(E, A, alpha, B, beta, G, gamma, delta, N, P, D):
+  """A loss that falls with pretraining, the less the more is fine-tuned: D counts as more tokens
+  after more of P, as in the effective data of 2102.01293."""
+  return E + A * N**-alpha + B * (D * P**delta) ** -beta + G * P**-gamma
+
+
+TRANSFER = dict(zip('EAaBbGgd', (1.5, 400.0, 0.34, 900.0, 0.35, 80.0, 0.25, 0.2)))
+WITH_P = custom(transfer_law, TRANSFER, ('N', 'P', 'D'))
+BASES = {'N': (1e8, 1e10), 'P': (1e9, 1e11), 'D': (1e7, 1e9)}
+
+
+@pytest.mark.parametrize('queries', [0.0, 1e10])
+def test_pretraining_against_brute_force(queries):
+  problem = planning.of_fit(fitted(TRANSFER, WITH_P), BASES, queries, 200, 300)
+  choice = planning.for_budget(problem, 1e21)
+  N, P = np.geomspace(1e7, 1e11, 1500)[:, None], np.geomspace(1e8, 1e14, 1500)[None]
+  D = (1e21 - queries * 2 * N * 500 - 6 * N * P) / (6 * N)
+  value = np.where(D > 0, transfer_law(*TRANSFER.values(), N, P, np.maximum(D, 1)), np.inf)
+  assert choice.value == pytest.approx(value.min(), rel=1e-5)
+  i, j = np.unravel_index(np.argmin(value), value.shape)
+  assert choice.split['N'] == pytest.approx(N[i, 0], rel=0.02)
+  assert choice.split['P'] == pytest.approx(P[0, j], rel=0.02)
+  N, P, D = (choice.split[x] for x in 'NPD')
+  assert choice.train == pytest.approx(6 * N * (P + D)) and choice.total == pytest.approx(1e21)
+  assert choice.extrapolated.get('P', 1.0) == pytest.approx(max(1e9 / P, P / 1e11, 1.0))
+  back = planning.for_target(problem, choice.value)
+  assert back.total == pytest.approx(1e21, rel=1e-5)
+
+
+def test_pretraining_has_its_exchange_rates_and_iso_performance():
+  problem = planning.of_fit(fitted(TRANSFER, WITH_P, 0.002, 4), BASES, 1e10, 200, 300, reach=100)
+  at = {'N': 1e9, 'P': 1e10, 'D': 1e8, 'C': 0.0, 'k': 1.0}
+  value = lambda P, D: transfer_law(*TRANSFER.values(), at['N'], P, D)
+  found = trades.exchange(problem, at, 'P', 10, 'D')
+  D = optimize.brentq(lambda x: value(1e10, np.exp(x)) - value(1e11, 1e8), 10, 60)
+  assert found.ratio == pytest.approx(np.exp(D) / 1e8, rel=1e-6)
+  assert [x.give + x.take for x in plan_words.exchanges(problem, at)] == ['ND', 'DN', 'PD', 'DP']
+  iso = trades.iso_performance(problem, 3.0, points=400)
+  least = (iso['train'] + 1e10 * iso['query']).min()
+  assert least == pytest.approx(planning.for_target(problem, 3.0).total, rel=0.02)
+
+
+def test_pretraining_is_within_what_was_measured_where_a_problem_says_so():
+  """A base that costs nothing is the best of those measured, however far the rest is searched."""
+  problem = planning.of_fit(fitted(TRANSFER, WITH_P), BASES, reach=4.0)
+  costs = problem.costs
+  free = problem._replace(costs=lambda N, P, C, k: costs(N, 0.0, C, k), within=('P',))
+  choice = planning.for_budget(free, 3e20)
+  assert choice.split['P'] == pytest.approx(1e11) and 'P' not in choice.extrapolated
+  assert choice.split['D'] > 1e9 and choice.train == pytest.approx(3e20)
+
+
 def test_a_slow_decode_buys_fewer_samples_and_more_training():
   rates = planning.Rates(train=4e14, prefill=4e14, decode=4e12)
   plain = planning.for_budget(with_k(1e9), 1e22)
@@ -143,7 +195,7 @@ def test_equal_cost_inference_multiple():
   problem = planning.of_fit(fit, RANGES | {'k': (1, 64)}, 1e8, 0, response, pretrained=pretrained)
 
   def total(N, k):
-    _, once, query = problem.costs(N, 0.0, k)
+    _, once, query = problem.costs(N, 0.0, 0.0, k)
     return once + 1e8 * query
 
   multiple = M + 3 * pretrained / (1e8 * response) * (M - 1)
@@ -151,7 +203,7 @@ def test_equal_cost_inference_multiple():
 
 
 def test_exchange_rates_in_closed_form():
-  p, at = HOFFMANN, {'N': 1e9, 'D': 2e10, 'C': 0.0, 'k': 1.0}
+  p, at = HOFFMANN, {'N': 1e9, 'P': 0.0, 'D': 2e10, 'C': 0.0, 'k': 1.0}
   problem = planning.of_fit(fitted(p, spread=0.002), RANGES)
   found = trades.exchange(problem, at, 'D', 10, 'N')
   gained = p['B'] * (at['D'] ** -p['beta'] - (10 * at['D']) ** -p['beta'])
@@ -166,7 +218,7 @@ def test_exchange_rates_in_closed_form():
 
 
 def test_more_samples_in_place_of_a_larger_model():
-  at = {'N': 1e7, 'D': 1e11, 'C': 0.0, 'k': 4.0}
+  at = {'N': 1e7, 'P': 0.0, 'D': 1e11, 'C': 0.0, 'k': 4.0}
   found = trades.exchange(with_k(1e6, spread=0.01), at, 'k', 10, 'N')
   value = lambda N, k: coverage_law(*COVERAGE.values(), N, at['D'], k)
   N = optimize.brentq(lambda x: value(np.exp(x), 4.0) - value(1e7, 40.0), 10, 60)
@@ -222,10 +274,18 @@ def test_names_of_other_laws():
   """A law of other inputs, told what they are: over-training, L(C, M), is the law of (N, D)."""
   law = custom(lambda E, a, N, C: E + a * N**-0.3 + a * (C / (6 * N)) ** -0.3, 'Ea', ('X', 'C6'))
   fit = fitted({'E': 1.0, 'a': 50.0}, law)
-  problem = planning.of_fit(fit, RANGES, inputs={'C6': lambda N, D, C, k: 6 * N * D})
+  problem = planning.of_fit(fit, RANGES, inputs={'C6': lambda N, P, D, C, k: 6 * N * D})
   choice = planning.for_budget(problem, 6e20)
   assert choice.split['N'] == pytest.approx(1e10, rel=1e-3)
   assert choice.split['D'] == pytest.approx(1e10, rel=1e-3)
+
+
+def test_a_law_of_effective_tokens_plans_pretraining():
+  """Where D counts P^0.2 times as much, and both cost 6 N a token, the best has P = 0.2 D."""
+  inputs = {'D': lambda N, P, D, C, k: D * P**0.2}
+  problem = planning.of_fit(fitted(HOFFMANN), RANGES | {'P': (1e8, 1e11)}, inputs=inputs)
+  split = planning.for_budget(problem, 1e21).split
+  assert split['P'] == pytest.approx(0.2 * split['D'], rel=1e-3)
 
 
 def rising(E, A, alpha, N, D):
@@ -272,7 +332,14 @@ def test_bad_input():
     planning.of_fit(fitted(HOFFMANN), RANGES, 1e6)
   with pytest.raises(BadInput, match='no range of D'):
     planning.of_fit(fitted(HOFFMANN), {'N': (1e6, 1e9)})
-  with pytest.raises(BadInput, match="'x' is none of N, D, C, k"):
+  with pytest.raises(BadInput, match="'x' is none of N, P, D, C, k"):
     planning.of_fit(fitted({'E': 1.0, 'A': 1.0, 'alpha': 0.3}, LAWS['power']), RANGES)
+  with_p = fitted(TRANSFER, WITH_P)
+  with pytest.raises(BadInput, match='no range of P'):
+    planning.of_fit(with_p, RANGES)
+  with pytest.raises(BadInput, match='the range of P begins at 0'):
+    planning.of_fit(with_p, BASES | {'P': (0.0, 1e9)})
+  with pytest.raises(BadInput, match='leave `pretrained` out'):
+    planning.of_fit(with_p, BASES, pretrained=1e9)
   with pytest.raises(BadInput, match='no C'):
-    trades.exchange(problem, {'N': 1.0, 'D': 1.0, 'C': 0.0, 'k': 1.0}, 'C', 10, 'N')
+    trades.exchange(problem, {'N': 1.0, 'P': 0.0, 'D': 1.0, 'C': 0.0, 'k': 1.0}, 'C', 10, 'N')

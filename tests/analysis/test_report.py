@@ -287,6 +287,24 @@ def test_the_joint_findings_say_what_came_out(reading, page):
   assert 'resample a problem in all cells at once' in page[0]
 
 
+def test_pretraining_is_said_where_it_varies_and_only_there(reading, tmp_path):
+  """Of several bases the law's splits, terms and exchange rates are said; of one, nothing."""
+  truth = SMALL._replace(
+    problems=20, budgets=(1e5, 4e5, 1.6e6), bases=(0.0, 1e5, 1e6), per_log_base=0.8, rl_gain={}
+  )
+  several = interpret(tables.read(synthetic.write(tmp_path / 'w', truth)))
+  words = []
+  for of in (several, reading):
+    page = ' '.join(report._laws(of) + report._frontier(of, 1e3))
+    words.append(page + frontier_plots.frontier_figure(of, 1e3).caption)
+    corner = findings.joint(of)[0]
+    words[-1] += corner + residual_plots.residuals_figure(of).caption
+  some = ('log(1 + P/P₀)', '<th>P</th>', 'P: tokens of pretraining', '1M pretrained, ', '× P')
+  for phrase in (*some, 'tokens of pretraining ≈'):
+    said = [text.replace('\u2009', ' ').count(phrase) for text in words]
+    assert said[0] > 0 and said[1] == 0, (phrase, said)
+
+
 def test_a_split_that_stays_the_best_is_said_once(reading):
   measured = frontier.measured(reading.quality, 1e4)
   top = measured.table['total'].max()

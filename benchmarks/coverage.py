@@ -167,8 +167,12 @@ def _cases():
 
 def simulate(name: str, case: Case, sets: int, seed: int = 0) -> list[dict]:
   """A row a quantity and kind of interval: the share of `sets` whose interval holds the truth."""
-  held, widths, began = {}, {}, time.process_time()
+  held, widths, began, clock = {}, {}, time.process_time(), time.monotonic()
   for i in range(sets):
+    if i and i % 50 == 0:
+      harness.say(
+        f'{name}: {i} of {sets} sets; {(time.monotonic() - clock) * (sets / i - 1):.0f} s left'
+      )
     for key, (low, high) in case.intervals(np.random.default_rng([seed, i])).items():
       held.setdefault(key, []).append(low <= case.truth[key[0]] <= high)
       widths.setdefault(key, []).append(high - low)

@@ -6,15 +6,16 @@
 The second command compares the laws of SFT (multiplicative, additive, rectified, power) by what
 they say of cells left out of their fit; the report has the same table.
 
-Time: 13 minutes on 2 cores that did some other work too, and 11 with --config.mesh.data=2.
+Time: 9.5 minutes on 2 cores with --config.mesh.data=2, seen in two pieces (training, and banks with
+the report); about 12 on one device, beside other work.
 
 Seen at seeds 2, 3 and 4, choices made at 0 and 1, on two devices: held-out loss falls with tokens
 at all sizes and with size at all budgets; 150k goes from 1.42 to 0.28 nats a response token from
 92k to 1.5M tokens (-1.14, 95 % -1.25 to -1.02). L(N, D) fitted without 150k at 1.5M tokens misses
 that loss by 5.2 %; the nearest measured point by 12.4 %. The joint law, fitted to the 8 cells below
-both, misses pass@k of 150k at 1.5M tokens by 4.0 points, the nearest cell by 18.3; all six values
-lie in its intervals. pass@32 beyond k <= 8: a beta-binomial misses by 1.6 points, exp(-a k^-b) by
-11.9, pass@8 itself by 28.9. On a run before this one, with other packing, the loss law had been no
+both, misses pass@k of 150k at 1.5M tokens by 3.4 points, the nearest cell by 18.5; all five values
+lie in its intervals. pass@16 beyond k <= 4: a beta-binomial misses by 1.0 points, exp(-a k^-b) by
+8.6, pass@4 itself by 24.6. On a run before this one, with other packing, the loss law had been no
 better than the nearest point (6.9 and 6.0 %).
 
 A branch of a trunk is, to the bit, the run of its own warm-up, constant part and decay at its seed
@@ -41,4 +42,6 @@ def get_config(arg: str = '') -> ConfigDict:
     return c
   c.seeds = (2, 3, 4)
   c.model.sizes = ('25k', '75k', '150k')
+  c.sample.n = c.sample.block_samples = 64
+  c.sample.block_prompts = 8
   return c

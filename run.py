@@ -163,7 +163,7 @@ def main(_):
     path = _path(sys.argv)
     _fail(_raised(error.__cause__, path) if Path(path).is_file() else _missing(path))
   logging.set_verbosity(logging.WARNING)
-  from scaling import plan, processes, study
+  from scaling import checks, plan, processes, study
 
   try:
     if PLAN.value:
@@ -179,6 +179,7 @@ def main(_):
 
       topology.report(config, COMPILE_FOR.value)
       return
+    checks.validate(config)
     _start(config.mesh.to_dict())
     study.run(config, WORKDIR.value)
     path, findings = processes.once(lambda: _report(WORKDIR.value, config.name))

@@ -4,8 +4,8 @@
 
 Sums of four terms of two or three digits, worked step by step; no pretraining; bfloat16.
 
-Time: 4 minutes and a half on one H200, report and compiling included, and 2 minutes of a CPU core
-for the data. On two CPU cores it would take two days; the smoke variant
+Time: 5 minutes on one H200, seen in two pieces, report and compiling included, and 2 minutes of a
+CPU core for the data. On two CPU cores it would take two days; the smoke variant
 takes a minute and a half.
 
 Seen at seed 2 (docs/results/one-gpu-loss.png, one-gpu-frontier.png); share of samples that are

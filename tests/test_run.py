@@ -67,6 +67,21 @@ def get_config(arg=''):
   assert says in line
 
 
+def test_a_mesh_that_is_none_is_one_line_before_devices_are_asked_for(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text("""from tests import tiny
+
+
+def get_config(arg=''):
+  c = tiny.get_config(arg)
+  c.mesh.tensor = None
+  return c
+""")
+  done = _run(f'--config={path}', f'--workdir={tmp_path / "w"}')
+  assert done.returncode == 2
+  assert done.stderr.splitlines()[-1].startswith('run.py: config.mesh.tensor is None')
+
+
 def test_plan_prints_the_tree_and_runs_nothing(tmp_path):
   done = _run('--config=tests/tiny.py', '--plan', f'--workdir={tmp_path / "w"}')
   assert done.returncode == 0, done.stderr

@@ -326,43 +326,9 @@ def mean_and_stderr(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])
 
 
-def bootstrap_problems(
-  values: ArrayLike, n: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-  """Percentile interval (low, high) of the mean over problems, from n resamples of the problems.
-
-  values: [P, ...], a value a problem. A problem brings all that was measured on it, so the
-  sampling noise comes along and columns stay paired; samples within it are never resampled.
-  """
-  values = np.asarray(values, np.float64)
-  problems = values.shape[0]
-  weights = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), n)
-  means = np.tensordot(weights / problems, values, axes=1)
-  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-  return low, high
-
-
 def default_ks(n: int) -> list[int]:
   """1, 2, 4, … up to n / 4: beyond, subsets of one bank overlap too much."""
   return [2**i for i in range(20) if 2**i <= max(n // 4, 1)]
-
-
-@functools.lru_cache
-def resamples(seeds, problems, number, seed):
-  """Weights of bootstrap resamples: of seeds [B, S] (all 1 for one seed), of problems [B, P]."""
-  rng = np.random.default_rng(seed)
-  problem_weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=number)
-  seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=number)
-  return seed_weights.astype(float), problem_weights.astype(float)
-
-
-def resampled_means(values, seed_weights, problem_weights):
-  """[R, S, P] -> the resampled means [B, R]."""
-  there = ~np.isnan(values[:, :, 0])
-  by_seed = np.nan_to_num(values) @ problem_weights.T / problem_weights.sum(1)  # [R, S, B]
-  with np.errstate(invalid='ignore'):
-    mean = np.einsum('rsb,bs->br', by_seed, seed_weights)
-    return mean / np.einsum('rs,bs->br', there.astype(float), seed_weights)
 
 
 def beta_binomial_logpmf(c: ArrayLike, n: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from analysis import estimators, planning
+from analysis import bands, estimators, planning, tables
 from analysis.errors import BadInput
 from analysis.joint import JointFit
 from analysis.optimum import VARIABLES
@@ -71,7 +71,7 @@ def qualities(study: Study, ks: Sequence[int] | None = None) -> Quality:
   problems = sorted(set.intersection(*(set(g) for _, g in counts.groupby('bank')['problem'])))
   if not problems:
     raise BadInput(f'study {study.name!r}: its banks share no problem; sample one fixed pool')
-  votes = _majorities(study.votes, ks, problems)
+  votes = _majorities(study, ks, problems)
   passes = _passes(counts, ks, problems)
   seeds = sorted(banks['seed'].unique())
   groups = banks.groupby([c for c in SPLIT if c != 'k'], sort=True)
@@ -139,10 +139,11 @@ def measured(
 ) -> Measured:
   """Every split with what training, inference and both take, quality and 95 % band, cheapest first.
 
-  train, inference, total: in FLOPs, or in the unit of `rates`. The band resamples problems, and
-  seeds too where there are several: it is the spread over other problems (and seeds) of the same
-  kind. hull: the best quality of those no dearer, with the band of the same over the resamples; a
-  maximum over noisy points, so optimistic. BadInput where `pretraining` is not 'sunk' or 'counted'.
+  train, inference, total: in FLOPs, or in the unit of `rates`. The band is over other problems
+  (and seeds, where there are several) of the same kind: `bands.interval`. hull: the best quality of
+  those no dearer, with the band of the same; a maximum over noisy points, so optimistic.
+
+  BadInput where `pretraining` is not 'sunk' or 'counted'.
   """
   _check_pretraining(pretraining)
   table = quality.splits.copy()
@@ -160,16 +161,21 @@ def measured(
     table[f'share_{stage}'] = spent[stage] / table['total']
   order = np.argsort(table['total'].to_numpy(), kind='stable')
   table = table.iloc[order].reset_index(drop=True)
-  _, S, P = quality.majority.shape
-  seed_weights, problem_weights = estimators.resamples(S, P, RESAMPLES, seed=0)
   for name, values in (('quality', quality.majority[order]), ('oracle', quality.oracle[order])):
     table[name] = np.nanmean(np.nanmean(values, axis=1), axis=1)
-    draws = estimators.resampled_means(values, seed_weights, problem_weights)
-    table[f'{name}_low'], table[f'{name}_high'] = np.nanquantile(draws, [0.025, 0.975], axis=0)
-    if name == 'quality':
-      hulls = np.fmax.accumulate(draws, axis=1)
-      table['hull'] = table['quality'].cummax()
-      table['hull_low'], table['hull_high'] = np.nanquantile(hulls, [0.025, 0.975], axis=0)
+    low, high = bands.interval(values, RESAMPLES)
+    table[f'{name}_low'], table[f'{name}_high'] = np.clip(low, 0, 1), np.clip(high, 0, 1)
+  by_seed = quality.majority[order]
+  weights = bands.problem_weights(by_seed.shape[2], RESAMPLES, seed=0)
+  hulls = np.fmax.accumulate(np.nanmean(by_seed, axis=1) @ weights.T)
+  table['hull'] = table['quality'].cummax()
+  low, high = bands.with_seeds(
+    table['hull'],
+    *np.nanquantile(hulls, [0.025, 0.975], axis=1),
+    np.fmax.accumulate(by_seed.mean(axis=2)),
+  )
+  never_falling = np.fmax.accumulate(np.clip([low, high], 0, 1), axis=1)
+  table['hull_low'], table['hull_high'] = never_falling
   return Measured(table, quality.majority[order], queries, pretraining, planning.unit(rates))
 
 
@@ -208,17 +214,17 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
   `solves` is False where the choice solves no more than FLOOR: there is no best then. The
   split shown is the best on all problems, the cheapest of those that tie. `quality` is
   cross-fitted: the mean over random halvings of the problems of what the choice made on one half
-  scores on the other half; low, high: its 95 % interval over resampled problems (and seeds).
+  scores on the other half; low, high: its 95 % interval, the choices made anew on resampled
+  problems, and widened by what they give each seed (`bands.with_seeds`).
   `in_sample` is the naive maximum; `agreement` is how many of the halves chose the split shown.
   Rows with affordable = 0 hold nothing else.
   """
   table, values = points.table, points.majority
-  _, S, P = values.shape
+  P = values.shape[2]
   rng = np.random.default_rng(seed)
   halves = [rng.permutation(P) < P // 2 for _ in range(folds)]
   halves = np.array([half for one in halves for half in (one, ~one)], float)  # [F, P]
-  seed_weights, problem_weights = estimators.resamples(S, P, RESAMPLES, seed=seed + 1)
-  problem_weights = problem_weights / problem_weights.sum(1, keepdims=True)
+  weights = bands.problem_weights(P, RESAMPLES, seed + 1)
   rows = []
   for budget in budgets:
     affordable = int((table['total'] <= budget * (1 + 1e-9)).sum())
@@ -226,13 +232,12 @@ def best_at(points: Measured, budgets: Sequence[float], folds: int = 8, seed: in
     if affordable:
       best = int(cheapest(table['quality'].to_numpy()[:affordable]))
       here = values[:affordable]
-      flat = np.nanmean(here, axis=1)
-      crossed, chosen = _cross_fit(flat, np.full((1, P), 1.0 / P), halves)
-      draws = []
-      for s, p in zip(seed_weights, problem_weights):
-        resampled = flat if S == 1 else _over_seeds(here, s)
-        draws.append(_cross_fit(resampled, p[None], halves[:4])[0])
-      low, high = np.nanquantile(draws, [0.025, 0.975])
+      flat, even = np.nanmean(here, axis=1), np.full((1, P), 1.0 / P)
+      crossed, chosen = _cross_fit(flat, even, halves)
+      draws = [_cross_fit(flat, p[None], halves[:4])[0] for p in weights]
+      by_seed = _of_seeds(here, chosen, (1 - halves) * even)
+      low, high = bands.with_seeds(crossed, *np.nanquantile(draws, [0.025, 0.975]), by_seed)
+      low, high = np.clip([low, high], 0, 1) if P > 1 else (np.nan, np.nan)
       row |= table.iloc[best].to_dict()
       row |= {'in_sample': row['quality'], 'quality': crossed, 'low': low, 'high': high}
       row['solves'] = bool(min(row['in_sample'], crossed) > FLOOR)
@@ -390,12 +395,12 @@ def _ratio(values, weights):
     return values @ weights.T / weights.sum(1)
 
 
-def _over_seeds(values, weights):
-  """[R, S, P] -> [R, P], a weighted mean over the seeds that are there; nan where none is."""
-  there = ~np.isnan(values[:, :, 0])
-  total = (there * weights).sum(1)
-  with np.errstate(invalid='ignore'):
-    return np.einsum('rsp,s->rp', np.nan_to_num(values), weights) / total[:, None]
+def _of_seeds(values, chosen, outside):
+  """[S]: what each seed scores with the choices [F] of the halvings, on the halves left out [F, P];
+  over the halvings whose choice it has, NaN where there are none."""
+  scores = np.array([_ratio(values[:, s], outside) for s in range(values.shape[1])])  # [S, R, F]
+  scores = scores[:, chosen, np.arange(len(chosen))]
+  return np.array([np.mean(x[~np.isnan(x)]) if (~np.isnan(x)).any() else np.nan for x in scores])
 
 
 def _passes(counts, ks, problems):
@@ -408,11 +413,18 @@ def _passes(counts, ks, problems):
   return result
 
 
-def _majorities(votes, ks, problems):
-  """bank -> majority@k [K, P]. Equal tallies are computed once."""
+def _majorities(study, ks, problems):
+  """bank -> majority@k [K, P]: as its stage wrote them down, else of its votes, each tally once."""
   memo, result = {}, {}
   where = {problem: i for i, problem in enumerate(problems)}
-  for bank, rows in votes.groupby('bank'):
+  for bank, rows in study.votes.groupby('bank'):
+    path = study.workdir / 'stages' / bank / 'outcomes.parquet'
+    if path.exists():
+      measured = tables.parquet(path).query("strategy == 'majority'")
+      if set(ks) <= set(measured['k']):
+        by_k = measured.pivot(index='k', columns='problem', values='value')
+        result[bank] = by_k.loc[ks, problems].to_numpy()
+        continue
     out = np.zeros((len(ks), len(problems)))
     for problem, tally in rows.groupby('problem'):
       if problem not in where:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import estimators
+from analysis import bands
 from analysis.frontier import Quality
 from analysis.tables import Study
 
@@ -32,7 +32,7 @@ def token_column(loss: pd.DataFrame) -> str:
 def losses(study: Study) -> pd.DataFrame:
   """Held-out loss of the SFT cells, the mean over seeds: PARENT, params, tokens, value, stderr.
 
-  stderr: over held-out problems, and over seeds where that is larger.
+  stderr: over held-out problems, which all seeds share, and seeds; see `bands.stderr`.
   """
   rows = study.records
   rows = rows[(rows['metric'] == 'loss') & (rows['rl_updates'] == 0) & (rows['sft_tokens'] > 0)]
@@ -43,13 +43,11 @@ def losses(study: Study) -> pd.DataFrame:
   rows = rows.assign(tokens=rows[column].astype(float))
   result = []
   for key, cells in rows.groupby(PARENT):
-    within = np.sqrt((cells['stderr'] ** 2).sum()) / len(cells)
-    between = cells['value'].std(ddof=1) / np.sqrt(len(cells)) if len(cells) > 1 else 0.0
     row = dict(zip(PARENT, key)) | {'seeds': len(cells), 'problems': cells['problems'].iloc[0]}
     row |= {'params_non_embedding': float(cells['params_non_embedding'].iloc[0])}
     row |= {'tokens': float(cells['tokens'].mean()), 'value': float(cells['value'].mean())}
     row |= {'axis': 'SFT tokens' if column == 'sft_tokens' else 'unique SFT tokens'}
-    result.append(row | {'stderr': float(np.fmax(within, between))})
+    result.append(row | {'stderr': bands.stderr(cells['value'], cells['stderr'])})
   return pd.DataFrame(result).sort_values(['params_non_embedding', *PARENT[1:]], ignore_index=True)
 
 
@@ -70,14 +68,12 @@ def loss_changes(loss: pd.DataFrame, along: str) -> pd.DataFrame:
     first, last = cells.iloc[0], cells.iloc[-1]
     change = last['value'] - first['value']
     error = 1.96 * np.hypot(first['stderr'], last['stderr'])
-    steps = np.diff(cells['value'])
     rows.append(
       dict(zip(by, key))
       | {'first': first[along], 'last': last[along], 'tokens': last['tokens']}
       | {'params_non_embedding': last['params_non_embedding'], 'model': last['model']}
       | {'from': first['value'], 'to': last['value'], 'change': change}
       | {'low': change - error, 'high': change + error}
-      | {'falling_steps': int((steps < 0).sum()), 'steps': len(steps)}
     )
   return pd.DataFrame(rows)
 
@@ -107,7 +103,7 @@ def rl_changes(quality: Quality, ks: Sequence[int] | None = None) -> pd.DataFram
         ('oracle_change', quality.oracle[i] - quality.oracle[start]),
       ):
         row[name] = float(np.nanmean(values))
-        row[f'{name}_low'], row[f'{name}_high'] = band(values)
+        row[f'{name}_low'], row[f'{name}_high'] = np.clip(band(values), -1, 1)
       rows.append(row)
   return pd.DataFrame(rows)
 
@@ -122,11 +118,12 @@ def last_changes(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def band(values: np.ndarray) -> tuple[float, float]:
-  """95 % interval of the mean of [S, P]: problems resampled, and seeds where there are several."""
+  """95 % interval of the mean of [S, P] over problems and seeds, see `bands.interval`; NaN
+  where no problem, or one alone, is left."""
   values = values[~np.isnan(values).any(axis=1)]
-  weights = estimators.resamples(*values.shape, number=1000, seed=0)
-  draws = estimators.resampled_means(values[None], *weights)[:, 0]
-  low, high = np.nanquantile(draws, [0.025, 0.975])
+  if 0 in values.shape:
+    return np.nan, np.nan
+  low, high = bands.interval(values)
   return float(low), float(high)
 
 

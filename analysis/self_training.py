@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import command, estimators, readings, tables
+from analysis import bands, command, estimators, readings, tables
 from analysis.errors import BadInput
 
 RUN = ['run', 'model']
@@ -82,7 +82,8 @@ def policies(plan: dict, records: pd.DataFrame) -> pd.DataFrame:
   (FLOPs beyond pretraining), keep (config.synthetic), teacher (a size, '' for itself), weak (the
   bank of the teacher's own policy), and loss (held out; NaN where not measured).
 
-  Round 0 of every run is the SFT branch of the same size. Those that have no bank yet are left out.
+  Round 0 of every run is the SFT branch of the same size and base; where a size has several bases,
+  model names both: '75k, 255,311 tokens of pretraining'. Policies without a bank are left out.
   """
   by_id = {stage['id']: stage for stage in plan['stages']}
   measured = records[(records['metric'] == 'accuracy') & (records['strategy'] == 'oracle')]
@@ -93,15 +94,18 @@ def policies(plan: dict, records: pd.DataFrame) -> pd.DataFrame:
   for stage_id, bank in banks.items():
     recipe = by_id[stage_id]['recipe']
     if by_id[stage_id]['kind'] == 'sft' and 'called' not in recipe:
-      starts[recipe['preset'], recipe['seed']] = stage_id, bank  # the last is of the largest budget
+      base = cells.at[bank, 'pretrain_tokens']
+      start = recipe['preset'], base, recipe['seed']
+      starts[start] = stage_id, bank  # the last is of the largest budget
   for stage_id, bank in banks.items():
     row = _of_chain(by_id, stage_id)
     if row is None:
       continue
     recipe = by_id[stage_id]['recipe']
     row |= {'model': recipe['preset'], 'seed': recipe['seed'], 'stage': stage_id, 'bank': bank}
+    row['pretrain_tokens'] = cells.at[bank, 'pretrain_tokens']
     row['weak'] = banks.get(row.pop('drawn_by'), '')
-    start = starts.get((row['model'], row['seed']))
+    start = starts.get((row['model'], row['pretrain_tokens'], row['seed']))
     rows.append(row)
     if start is not None:
       rows.append(row | dict(round=0, stage=start[0], bank=start[1]))
@@ -110,7 +114,11 @@ def policies(plan: dict, records: pd.DataFrame) -> pd.DataFrame:
       f'study {plan["name"]}: no measured run of config.synthetic or config.dpo; set '
       'config.synthetic.runs and config.synthetic.sizes'
     )
-  found = pd.DataFrame(rows).drop_duplicates([*RUN, 'seed', 'round'])
+  found = pd.DataFrame(rows)
+  several = found.groupby('model')['pretrain_tokens'].transform('nunique') > 1
+  of_base = found['model'] + found['pretrain_tokens'].map(', {:,.0f} tokens of pretraining'.format)
+  found['model'] = found['model'].where(~several, of_base)
+  found = found.drop_duplicates([*RUN, 'seed', 'round'])
   about = [c for c in cells.columns if c.startswith(('synthetic_', 'sft_', 'params'))]
   found = found.join(cells[[*about, 'rl_flops']], on='bank')
   found['training'] = found['sft_flops'] + found['rl_flops']
@@ -269,8 +277,9 @@ def recovered(runs: Runs) -> pd.DataFrame:
       PGR = (student - weak) / (strong - weak)
 
   with low and high. weak: the teacher itself; strong: the student's size, trained alike on the
-  problems' own solutions (recipe gold). The interval resamples problems and seeds for all three at
-  once; it is NaN, and so is PGR, where the gap is not above 0 in 97.5 % of the resamples.
+  problems' own solutions (recipe gold). The interval resamples problems for all three at once, and
+  is widened by the seeds' spread (`bands.with_seeds`) about the line student = weak + PGR
+  (strong - weak); it is NaN, and so is PGR, where the interval of the gap is not above 0.
   """
   rows, found = [], runs.policies[runs.policies['round'] > 0]
   for (teacher, model, name), run in found.groupby(['teacher', 'model', 'run'], sort=False):
@@ -281,19 +290,26 @@ def recovered(runs: Runs) -> pd.DataFrame:
       continue
     banks = [*both['weak'], *both['bank_gold'], *both['bank']]
     three = np.stack(np.split(values(runs, banks, 'pass_1'), 3))  # [3, S, P]
-    draws = estimators.resampled_means(
-      three, *estimators.resamples(three.shape[1], three.shape[2], BOOTSTRAPS, seed=0)
-    )
+    draws = _resampled(three)
     weak, strong, student = three.mean(axis=(1, 2))
     row = dict(teacher=teacher, model=model, run=name, seeds=three.shape[1])
     row |= dict(weak=weak, strong=strong, student=student)
-    gap = draws[:, 1] - draws[:, 0]
+    gap = draws[1] - draws[0]
     row |= dict(pgr=np.nan, low=np.nan, high=np.nan)
-    if np.quantile(gap, 0.025) > 0:
-      row['pgr'] = (student - weak) / (strong - weak)
-      row['low'], row['high'] = np.quantile((draws[:, 2] - draws[:, 0]) / gap, [0.025, 0.975])
+    if readings.band(three[1] - three[0])[0] > 0:
+      row['pgr'] = pgr = (student - weak) / (strong - weak)
+      low, high = np.quantile((draws[2] - draws[0]) / gap, [0.025, 0.975])
+      line = three[2] - three[0] - pgr * (three[1] - three[0])
+      by_seed = line.mean(axis=1) / (strong - weak)
+      row['low'], row['high'] = bands.with_seeds(pgr, low, high, by_seed)
     rows.append(row)
   return pd.DataFrame(rows)
+
+
+def _resampled(values: np.ndarray) -> np.ndarray:
+  """[R, S, P] -> the means [R, BOOTSTRAPS] over seeds and resampled problems."""
+  weights = bands.problem_weights(values.shape[2], BOOTSTRAPS, seed=0)
+  return values.mean(axis=1) @ weights.T
 
 
 def paths(runs: Runs) -> pd.DataFrame:
@@ -301,7 +317,7 @@ def paths(runs: Runs) -> pd.DataFrame:
 
       pass@1 = intercept + slope log2(paths)
 
-  by least squares on the runs' means; low, high: of the slope, problems and seeds resampled; held:
+  by least squares on the runs' means; low, high: of the slope, over problems and seeds; held:
   the error at the most paths of a line through the others, and naive that of the nearest run.
   """
   rows, found = [], runs.policies[runs.policies['round'] == 1]
@@ -321,14 +337,13 @@ def paths(runs: Runs) -> pd.DataFrame:
     R = len(by_run)
     every = np.stack(np.split(values(runs, banks, 'pass_1'), R))  # [R, S, P]
     x, y = np.log2(by_run.to_numpy(np.float64)), every.mean(axis=(1, 2))
-    draws = estimators.resampled_means(
-      every, *estimators.resamples(every.shape[1], every.shape[2], BOOTSTRAPS, seed=0)
-    )
-    slopes = np.polyfit(x, draws.T, 1)[0]
+    slopes = np.polyfit(x, _resampled(every), 1)[0]
     slope, intercept = np.polyfit(x, y, 1)
     row = dict(recipe=recipe, model=model, runs=R, seeds=len(seeds), slope=slope)
     row |= dict(intercept=intercept, fewest=2 ** x[0], most=2 ** x[-1])
-    row['low'], row['high'] = np.quantile(slopes, [0.025, 0.975])
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    by_seed = np.polyfit(x, every.mean(axis=2), 1)[0]
+    row['low'], row['high'] = bands.with_seeds(slope, low, high, by_seed)
     row['held'] = abs(np.polyval(np.polyfit(x[:-1], y[:-1], 1), x[-1]) - y[-1])
     rows.append(row | dict(naive=abs(y[-1] - y[-2]), paths=by_run.to_list(), accuracy=y.tolist()))
   return pd.DataFrame(rows)

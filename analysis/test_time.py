@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, strategies, tables
+from analysis import bands, estimators, strategies, tables
 from analysis.errors import BadInput
 
 CELL = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates']
@@ -77,9 +77,9 @@ def _outcomes(workdir, plans) -> pd.DataFrame:
 def quality(outcomes: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
   """A row a (CELL, ARM): value with low and high, flops of a query and its parts, problems, seeds.
 
-  value: the mean over problems and seeds, runs of a problem first put together. The interval
-  resamples problems, and seeds where there are several: a problem brings all of its samples and
-  runs along. A problem that a seed lacks is left out of all.
+  value: the mean over problems and seeds, runs of a problem first put together. The interval is
+  over problems, of which each brings all of its samples and runs along, and over seeds where there
+  are several: `bands.interval`. A problem that a seed lacks is left out of all.
   """
   rows = []
   means = outcomes.groupby([*CELL, *ARM, 'seed', 'problem'], as_index=False, sort=False).agg(
@@ -93,9 +93,7 @@ def quality(outcomes: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     S, P = values.shape
     row = dict(zip([*CELL, *ARM], key, strict=True)) | {'problems': P, 'seeds': S}
     row['value'] = float(values.to_numpy().mean())
-    weights = estimators.resamples(S, P, 1000, seed=0)
-    draws = estimators.resampled_means(values.to_numpy()[None], *weights)[:, 0]
-    row['low'], row['high'] = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    row['low'], row['high'] = np.clip(bands.interval(values.to_numpy(), level=level), 0, 1)
     costs = group[[*strategies.COSTS, 'params_non_embedding']].mean().to_dict()
     flops = sum(costs[f'{kind}_flops'] for kind in strategies.KINDS)
     rows.append(row | costs | {'flops': flops})
@@ -278,9 +276,10 @@ def compute_optimal(
   budget, quality (of a strategy and k for each difficulty bin), flops (that it spent), in_sample
   (the naive quality, and in_sample_gain over best-of-n), and for each NAME of BASELINES: NAME,
   gain_NAME with its 95 % interval gain_NAME_low, gain_NAME_high; problems. The interval has the
-  spread of `bootstrap` resamples of the problems (and of the seeds, where there are several), in
-  each of which all is chosen anew, about the gain itself: a resample holds fewer distinct problems
-  to choose on, so its own mean is too low. What estimating difficulty costs is not counted.
+  spread of `bootstrap` resamples of the problems, in each of which all is chosen anew, about the
+  gain itself (a resample holds fewer distinct problems to choose on, so its own mean is too low),
+  widened by the spread of the seeds' gains (`bands.with_seeds`). What estimating difficulty costs
+  is not counted.
   """
   P = len(by_seed[0].problems)
   if P < 2:
@@ -295,17 +294,19 @@ def compute_optimal(
   result = {'budget': list(budgets), 'quality': adaptive, 'in_sample': in_sample}
   result['flops'] = mean(lambda x: x.flops, crossed)
   gain_of = lambda x: np.array([x.adaptive - x.baselines[name] for name in BASELINES]).mean(axis=2)
-  gains = np.mean([gain_of(x) for x in crossed], axis=0)  # [baselines, U]
+  by_seed_gains = np.array([gain_of(x) for x in crossed])  # [S, baselines, U]
+  gains = by_seed_gains.mean(axis=0)
   draws = []
   for _ in range(bootstrap):
-    columns, of = rng.integers(0, P, P), rng.integers(0, len(by_seed), len(by_seed))
+    columns = rng.integers(0, P, P)
     some = halves[:4, columns]
     some = some[some.any(axis=1) & ~some.all(axis=1)]
     if len(some):
-      draws.append(np.mean([gain_of(policy(_take(by_seed[s], columns), budgets, some, bins))
-                            for s in of], axis=0))  # fmt: skip
+      again = [gain_of(policy(_take(a, columns), budgets, some, bins)) for a in by_seed]
+      draws.append(np.mean(again, axis=0))
   spread = np.array(draws) - np.mean(draws, axis=0)
   low, high = gains + np.quantile(spread, [0.025, 0.975], axis=0)
+  low, high = bands.with_seeds(gains, low, high, np.moveaxis(by_seed_gains, 0, -1))
   for i, name in enumerate(BASELINES):
     result[name] = mean(lambda x, name=name: x.baselines[name], crossed)
     result |= {f'gain_{name}': gains[i], f'gain_{name}_low': low[i], f'gain_{name}_high': high[i]}

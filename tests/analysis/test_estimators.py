@@ -228,13 +228,11 @@ def test_best_of_k_refuses_what_cannot_be():
       est.best_of_k(scores, gold, k)
 
 
-def test_mean_stderr_and_bootstrap_over_problems_agree():
+def test_mean_and_stderr_over_problems():
   values = np.random.default_rng(1).normal(3, 2, (400, 2))
   mean, stderr = est.mean_and_stderr(values)
+  assert mean == pytest.approx(values.mean(axis=0))
   assert stderr == pytest.approx(values.std(axis=0, ddof=1) / 20)
-  low, high = est.bootstrap_problems(values, n=4000, seed=0)
-  assert low == pytest.approx(mean - 1.96 * stderr, abs=0.02)
-  assert high == pytest.approx(mean + 1.96 * stderr, abs=0.02)
   assert np.isnan(est.mean_and_stderr(values[:1])[1]).all()
 
 

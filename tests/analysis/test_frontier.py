@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from scipy import stats
 
 from analysis import frontier, plan_words, planning, tables
 from analysis.errors import BadInput
@@ -100,16 +101,19 @@ def test_cross_fit_undoes_the_winners_curse():
 
 
 def test_seeds_widen_the_band():
-  """Two seeds that differ by more than their problems do: the band covers both."""
+  """Two seeds whose problems are all alike: the band is Student's, and a share stays one."""
   splits = pd.DataFrame({'model': ['25k'], 'k': [1], 'seeds': [2], 'problems': [50]})
   splits['pretrain_tokens'] = 0.0
   costs = 'pretrain_flops', 'sft_flops', 'rl_flops', 'query_prefill_flops', 'query_decode_flops'
   for column in costs:
     splits[column] = 1.0
-  values = np.stack([np.full((1, 50), 0.2), np.full((1, 50), 0.6)], axis=1)
-  row = frontier.measured(Quality(splits, values, values), 1.0).table.iloc[0]
-  assert row['quality'] == pytest.approx(0.4)
-  assert row['quality_low'] == pytest.approx(0.2) and row['quality_high'] == pytest.approx(0.6)
+  of_seeds = lambda *each: np.stack([np.full((1, 50), x) for x in each], axis=1)
+  near, far = of_seeds(0.39, 0.41), of_seeds(0.2, 0.6)
+  row = frontier.measured(Quality(splits, near, far), 1.0).table.iloc[0]
+  known = stats.t.interval(0.95, 1, loc=0.4, scale=stats.sem([0.39, 0.41]))
+  for name in ('quality', 'hull'):
+    assert (row[f'{name}_low'], row[f'{name}_high']) == pytest.approx(known)
+  assert (row['oracle_low'], row['oracle_high']) == (0, 1)
 
 
 def test_predicted_stays_within_budget_and_marks_extrapolation(quality):

@@ -33,13 +33,14 @@ class Workdir:
     )
     return stage['id']
 
-  def policy(self, kind, name, parent, right, cost, tokens=1000, loss=1.0, **recipe):
-    """A policy with its bank; cost: FLOPs beyond pretraining; recipe: preset, seed, called, …"""
+  def policy(self, kind, name, parent, right, cost, tokens=1000, loss=1.0, base=0, **recipe):
+    """A policy with its bank; cost: FLOPs beyond pretraining; base: tokens of pretraining; recipe:
+    preset, seed, called, …"""
     policy = self.stage(kind, name, parent, **recipe)
     bank = self.stage('sample', name, policy, preset=recipe['preset'], seed=recipe['seed'], n=N,
                       problems=P, measure=True)  # fmt: skip
     cell = dict(
-      seed=recipe['seed'], model=recipe['preset'], pretrain_tokens=0, sft_tokens=tokens,
+      seed=recipe['seed'], model=recipe['preset'], pretrain_tokens=base, sft_tokens=tokens,
       sft_unique_tokens=tokens, synthetic=recipe.get('called', 'none'),
       synthetic_round=recipe.get('round', 0), synthetic_tokens=0,
       synthetic_examples=recipe.get('paths', 0), synthetic_paths=recipe.get('paths', 0),
@@ -85,7 +86,9 @@ def workdir(tmp_path_factory):
   """Two seeds of: a branch; human data at two budgets; rft at three sizes of bank; rounds that gain
   at the first try and lose in coverage; a weak teacher, its student and the ceiling."""
   w = Workdir(tmp_path_factory.mktemp('taught') / 'w')
-  sharp = np.where(np.arange(P) < 26, N, 0)  # the same problems right always, others never
+  # Some problems right always, others never; and in both seeds as many more right as `flat` has.
+  sharp = {0: np.where(np.arange(P) < 26, N, 0), 1: np.where(np.arange(P) < 23, N, 0)}
+  sharp[1][23] = N // 2
   for seed in (0, 1):
     of = dict(preset='25k', seed=seed)
     name = lambda text, seed=seed: f'{text}-{seed}'
@@ -104,7 +107,7 @@ def workdir(tmp_path_factory):
     made = w.stage('synthesize', name('sharp'), branch, keep='correct', **of)
     first = w.policy('sft', name('sharp1'), branch, flat, 2e9, called='raft(rounds=2)',
                      **of | dict(round=1, synthetic=made), loss=1.5)  # fmt: skip
-    w.policy('sft', name('sharp2'), first, sharp, 3e9, called='raft(rounds=2)', loss=2.0,
+    w.policy('sft', name('sharp2'), first, sharp[seed], 3e9, called='raft(rounds=2)', loss=2.0,
              **of | dict(round=2, synthetic=made))  # fmt: skip
     spin = w.policy('dpo', name('spin1'), branch, flat, 2e9, called='spin', **of)
     w.policy('dpo', name('spin2'), spin, flat + 1, 3e9, called='spin', **of)
@@ -148,11 +151,11 @@ def test_rounds_are_beside_the_branch_and_paired(workdir, found):
   table = found.watch.set_index(['run', 'model', 'round'])
   assert found.K == N // 4 and set(table.loc['human'].index) == {('25k', 0), ('25k', 1)}
   row = table.loc['raft(rounds=2)', '25k', 2]
-  assert row['seeds'] == 2 and row['pass_1'] == pytest.approx(26 / P)
-  change = 26 / P - np.mean([8, 7]) / N
+  assert row['seeds'] == 2 and row['pass_1'] == pytest.approx((26 + 23.5) / 2 / P)
+  change = 26 / P - 8 / N
   assert row['pass_1_change'] == pytest.approx(change)
-  flat = np.mean(estimators.pass_at_k(N, np.array([8, 7]), N // 4))
-  assert row['pass_K_change'] == pytest.approx(26 / P - flat)
+  half, *flat = estimators.pass_at_k(N, np.array([8, 8, 7]), N // 4)
+  assert row['pass_K_change'] == pytest.approx((26 + 23 + half) / 2 / P - np.mean(flat))
   assert row['pass_1_low'] < change < row['pass_1_high'] and row['loss'] == 2.0
   assert row['entropy'] == pytest.approx(0.5) and row['training'] == 3e9
   # the same for all problems and seeds: no interval
@@ -206,6 +209,28 @@ def test_a_gap_that_is_noise_is_not_recovered(tmp_path):
   )
   (row,) = self_training.read(w.folder).recovered.itertuples()
   assert np.isnan(row.pgr) and np.isnan(row.low)
+
+
+def test_bases_of_a_size_are_not_mixed(tmp_path):
+  w = Workdir(tmp_path / 'w')
+  of = dict(preset='25k', seed=0)
+  for base, right in ((1000, 4), (2000, 8)):
+    pretrained, flat = w.stage('pretrain', f'base{base}', None, **of), np.full(P, right)
+    branch = w.policy('sft', f'branch{base}', pretrained, flat, 1e9, base=base, **of)
+    for name, gain in (('human', 2), ('rft', 3)):
+      made = None
+      if name == 'rft':
+        made = w.stage('synthesize', f'made{base}', branch, keep='correct', **of)
+      w.policy('sft', f'{name}{base}', pretrained, flat + gain, 1e9, base=base, called=name,
+               **of, round=1, synthetic=made)  # fmt: skip
+  found = self_training.read(w.folder)
+  assert len(found.watch) == 2 * 2 * 2
+  for base, right in (('1,000', 4), ('2,000', 8)):
+    rows = found.watch[found.watch['model'] == f'25k, {base} tokens of pretraining']
+    rows = rows.set_index(['run', 'round'])
+    assert rows.loc[('rft', 0), 'pass_1'] == right / N
+    assert rows.loc[('rft', 1), 'pass_1_change'] == pytest.approx(3 / N)
+  assert found.against['tokens_change'].to_list() == pytest.approx([1 / N] * 2)
 
 
 def test_the_command_draws_and_the_crossed_study_is_without_these_runs(workdir, tmp_path, capsys):

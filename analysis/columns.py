@@ -80,7 +80,14 @@ def read(
   if missing == 'drop':
     for key, text in wanted.items():
       leave(pd.isna(series[key]).to_numpy(), f'{text} is missing')
+    if groups is not None:
+      leave(pd.isna(groups).to_numpy(), f'{clusters} is missing')
   keep = ~out
+  if groups is not None and (unnamed := keep & pd.isna(groups).to_numpy()).any():
+    raise BadInput(
+      f"clusters: column {clusters!r} is empty in row {int(np.argmax(unnamed))}; name every row's, "
+      "or take missing='drop'"
+    )
   positive = {
     name: name == 'se' or (name in law.inputs and name not in law.from_zero) for name in wanted
   }

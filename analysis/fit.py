@@ -23,7 +23,7 @@ from analysis import intervals, laws, minimise, starts
 from analysis.errors import BadInput
 from analysis.laws import LAWS, Law
 
-BASELINE = 'the value of the fitted row nearest in log inputs'
+BASELINE = 'the mean of the fitted rows nearest in log inputs'
 WIDE = 1e5  # ratio of the bounds from which a parameter is fitted on a log scale
 RACE = ((24, 20), (8, 40), (3, 500))  # starts that go on, and for how many iterations
 PACKAGES = ('numpy', 'scipy', 'pandas')
@@ -164,6 +164,8 @@ def fit(
     law, table, columns, log=how.log, se=se, trials=trials, clusters=clusters, drop=drop,
     holdout=holdout, missing=missing,
   )  # fmt: skip
+  if how.counts:
+    _check_counts(data.arrays[law.output], data.arrays['trials'])
   fixed = {name: float(value) for name, value in (fixed or {}).items()}
   known = [p.name for p in law.params]
   for name in fixed:
@@ -189,7 +191,8 @@ def fit(
   flat = tuple(tuple(known[i] for i in group) for group in intervals.flat_directions(optimum))
   options = {'loss': loss, 'bootstrap': bootstrap, 'resample': resample, 'clusters': clusters}
   options |= {'se': se, 'trials': trials, 'fixed': fixed, 'missing': missing, 'seed': seed}
-  options |= {'drop': drop, 'holdout': holdout} if isinstance(holdout, str) else {'drop': drop}
+  kind = holdout is None or isinstance(holdout, str)
+  options |= {'drop': drop, 'holdout': holdout if kind else np.asarray(holdout, bool).tolist()}
   result = Fit(
     law=law.name,
     columns=dict(columns),
@@ -215,14 +218,14 @@ def fit(
     return result
   scored = lambda name: data.arrays[name][data.held]
   predicted = law.function(*params.values(), *[scored(name) for name in law.inputs])
-  nearest = _nearest(points, np.stack([scored(name) for name in law.inputs], axis=1))
+  queries = np.stack([scored(name) for name in law.inputs], axis=1)
   share = lambda rows: (
     data.arrays[law.output][rows] / (data.arrays['trials'][rows] if trials else 1)
   )
   actual = share(data.held)
   return result._replace(
     holdout_error=_rmse(predicted, actual, how.log),
-    baseline_error=_rmse(share(kept)[nearest], actual, how.log),
+    baseline_error=_rmse(_nearest(points, share(kept), queries), actual, how.log),
   )
 
 
@@ -293,6 +296,12 @@ def _output(function, keys):
   return rest[0]
 
 
+def _check_counts(successes, trials):
+  if (bad := (successes < 0) | (successes > trials) | (trials <= 0)).any():
+    i = int(np.argmax(bad))
+    raise BadInput(f'binomial: {successes[i]:g} successes of {trials[i]:g} trials (row {i} kept)')
+
+
 def _check_points(law, points, columns, needed) -> np.ndarray:
   """Which distinct point each row is; BadInput where they cannot determine the law."""
   if not len(points):
@@ -316,9 +325,6 @@ def _optimum(law, data, kept, how, fixed) -> intervals.Optimum:
   scale = np.ones(len(output))
   if how.counts:
     scale = data.arrays['trials'][kept]
-    if (bad := (output < 0) | (output > scale) | (scale <= 0)).any():
-      i = int(np.argmax(bad))
-      raise BadInput(f'binomial: {output[i]:g} successes of {scale[i]:g} trials (row {i} fitted)')
   elif 'se' in data.arrays:
     scale = data.arrays['se'][kept] / (output if how.log else 1)
   inputs = [data.arrays[name][kept] for name in law.inputs]
@@ -419,11 +425,13 @@ def _range(values):
   return float(values.min()), float(values.max())
 
 
-def _nearest(points, queries):
-  """Of each query the nearest point, in logs of inputs that are above 0, else as they are."""
+def _nearest(points, outputs, queries):
+  """Of each query the mean output of the nearest points (there are several where seeds are, or a
+  distance ties), in logs of inputs that are above 0, else as they are."""
   place = lambda x: np.where(points.min(axis=0) > 0, np.log(np.maximum(x, 1e-300)), x)
   distance = np.linalg.norm(place(queries)[:, None] - place(points)[None], axis=2)
-  return distance.argmin(axis=1)
+  near = distance <= distance.min(axis=1, keepdims=True) * (1 + 1e-9) + 1e-12
+  return near @ outputs / near.sum(axis=1)
 
 
 def _rmse(predicted, actual, log):

@@ -30,7 +30,7 @@ def fit_figure(fit: Fit, table) -> Drawing:
   law, how = fit.definition, parse_loss(fit.loss)
   data = tables.read(
     law, table, fit.columns, log=how.log, se=options['se'], trials=options['trials'],
-    clusters=None, drop=options['drop'], holdout=options.get('holdout'), missing=options['missing'],
+    clusters=None, drop=options['drop'], holdout=options['holdout'], missing=options['missing'],
   )  # fmt: skip
   inputs = [data.arrays[name] for name in law.inputs]
   output = data.arrays[law.output] / (data.arrays['trials'] if how.counts else 1)

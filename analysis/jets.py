@@ -52,6 +52,9 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
     known = ', '.join(sorted(f.__name__ for f in (*UNARY, *BINARY)))
     raise BadInput(f'a law may not call {ufunc.__name__}.{method} on a parameter; it may: {known}')
 
+  def __float__(self):
+    raise BadInput('a law may not make a plain number of a parameter, as math.exp does: use np.exp')
+
   def __array_function__(self, func, types, args, kwargs):
     raise BadInput(f'a law may not call {func.__name__} on a parameter; use arithmetic and ufuncs')
 

@@ -157,3 +157,17 @@ def test_every_kind_of_law_is_drawn_with_its_n(law):
   assert f'n = {len(y)} rows' in words and '95 % over 20 resamples' in words
   assert f'{law} on {len(y)} rows' in drawing.caption
   assert len(drawing.figure.axes) == 3
+
+
+def test_rows_held_out_by_a_mask_are_drawn_open_as_those_of_a_comparison():
+  x = np.geomspace(1, 1e3, 12)
+  table = {'x': x, 'L': laws.power(0.5, 2.0, 0.5, x) * 1.01 ** np.arange(12)}
+
+  def open_points(holdout):
+    found = fit.fit('power', table, {'x': 'x', 'L': 'L'}, holdout=holdout, bootstrap=0)
+    json.dumps(found.provenance)
+    figure = fit_plots.fit_figure(found, table).figure
+    drawn = figure.axes[1].collections
+    return sum(len(points.get_offsets()) for points in drawn if not len(points.get_facecolors()))
+
+  assert open_points(x > 200) == open_points('x > 200') == int((x > 200).sum())

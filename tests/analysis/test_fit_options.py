@@ -1,6 +1,7 @@
 """Intervals, counts, laws of one's own, comparison, provenance."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -276,3 +277,34 @@ def test_bad_counts_and_a_definition_by_itself():
     fit('coverage', table, {'k': 'k', 'pass_at_k': 'c'}, loss='binomial', trials='n')
   with pytest.raises(BadInput, match='q -> z -> q: defined by itself'):
     fit('power', noisy(), {'x': '2 * q', 'q': 'z * 1', 'z': 'q + 1', 'L': 'L'})
+  table['c'], table['n'] = [1, 3, 0], [9, 9, 0]  # a row without trials has no share to be held to
+  with pytest.raises(BadInput, match=r'0 successes of 0 trials \(row 2 kept\)'):
+    fit('coverage', table, {'k': 'k', 'pass_at_k': 'c'}, loss='binomial', trials='n',
+        holdout='k > 3')  # fmt: skip
+
+
+def test_the_baseline_is_the_mean_of_the_rows_that_are_equally_near():
+  """Three seeds at the last fitted point: what is held out is not compared with any one of them."""
+  table = {'x': np.repeat(X, 3), 'L': np.repeat(laws.power(0.5, 2.0, 0.5, X), 3)}
+  table['L'] = table['L'] * np.tile([0.9, 1.0, 1.2], len(X))
+  held = table['x'] == X.max()
+  result = fit('power', table, POWER, bootstrap=0, holdout=held, loss='squares')
+  last = table['L'][table['x'] == np.sort(X)[-2]].mean()
+  error = np.sqrt(np.mean((last - table['L'][held]) ** 2))
+  assert result.baseline_error == pytest.approx(error)
+
+
+def test_a_row_that_is_of_no_cluster():
+  table = noisy() | {'seed': [*np.arange(len(X) - 1) % 4, np.nan]}
+  with pytest.raises(BadInput, match=f"column 'seed' is empty in row {len(X) - 1}"):
+    fit('power', table, POWER, clusters='seed', bootstrap=20)
+  result = fit('power', table, POWER, clusters='seed', bootstrap=20, missing='drop')
+  assert result.dropped == ((len(X) - 1, 'seed is missing'),)
+
+
+def test_a_law_that_calls_math_is_told_what_to_call():
+  def mine(a: (0.1, 10), *, x):
+    return math.exp(-a) * x
+
+  with pytest.raises(BadInput, match=r'as math\.exp does: use np\.exp'):
+    fit(mine, noisy(), {'x': 'x', 'L': 'L'}, bootstrap=0)

@@ -1,9 +1,10 @@
-"""How the compute-optimal size grows with compute: Chinchilla's approaches 1 to 3 (2203.15556).
+"""How the compute-optimal size grows with compute: Chinchilla's approaches 1 and 2 (2203.15556).
 
     python -m analysis.approaches TABLE.csv '--columns=C=flop,N=params,L=loss' --budget=1e23
 
 N_opt is proportional to C^a and D_opt to C^b, a + b = 1 where C = 6 N D. Approach 1 reads the
-envelope of training curves, 2 the minima of parabolas at equal FLOPs, 3 the fitted law.
+envelope of training curves, 2 the minima of parabolas at equal FLOPs. Approach 3 is a fit of the
+law chinchilla, of which a = beta / (alpha + beta): see `analysis.fit`.
 """
 
 import sys
@@ -14,7 +15,6 @@ import pandas as pd
 
 from analysis import columns as tables
 from analysis.errors import BadInput
-from analysis.fit import Fit
 
 POINTS = 1500  # budgets at which the envelope is read, as published
 
@@ -105,18 +105,6 @@ def envelope(table, columns: dict, bootstrap: int = 200, seed: int = 0) -> Growt
     if len(np.unique(sizes[runs][some])) > 1:
       draws.append(np.polyfit(at[some], np.log(sizes[runs][some]), 1))
   return _growth(at[reached], np.log(chosen), draws, optima, ())
-
-
-def parametric(fit: Fit) -> Growth:
-  """Approach 3: of a fit of the law chinchilla, a = beta / (alpha + beta); with its bootstrap."""
-  if fit.law != 'chinchilla':
-    raise BadInput(f'approach 3 is of the law chinchilla; this fit is of {fit.law}')
-  names = list(fit.params)
-  alpha, beta = fit.params['alpha'], fit.params['beta']
-  alphas, betas = (fit.samples[:, names.index(name)] for name in ('alpha', 'beta'))
-  a = beta / (alpha + beta)
-  lines = np.empty((0, 2))
-  return Growth(a, 1 - a, *_ends(betas / (alphas + betas)), pd.DataFrame(), (), lines)
 
 
 def optimum(growth: Growth, C) -> tuple:

@@ -166,16 +166,15 @@ def fit_majority(
   *,
   terms: tuple = MAJORITY,
   bootstrap: int = 100,
-  clusters: str | None = None,
   seed: int = 0,
 ) -> JointFit:
   """Quasi-binomial logit regression of majority@k on N, P, D, C and log k: the deployable law.
 
   table: accuracy rows of strategy 'majority', columns k, value, stderr, problems and those of
   COLUMNS; rows weigh by their problems, with the ridge of fit_joint. Intervals: a wild bootstrap
-  flips the residuals of whole cells (or of whole values of the column `clusters`), inflated by
-  the degrees of freedom spent; and every resample shifts all values by one normal draw times
-  their stderr, since the same problems lie under every row.
+  flips the residuals of whole cells, inflated by the degrees of freedom spent; and every resample
+  shifts all values by one normal draw times their stderr, since the same problems lie under every
+  row.
   """
   cells, which = distinct_cells(table, ('k', 'value', 'stderr', 'problems'))
   value, problems = numbers(table, 'value'), numbers(table, 'problems')
@@ -193,14 +192,11 @@ def fit_majority(
   likelihood = binomial(value[None], problems, X)
   theta = maximise(likelihood, start, penalty)
   fitted = special.expit(X @ theta[0])
-  if clusters and clusters not in table:
-    raise BadInput(f'column {clusters!r} is not there; there are {", ".join(map(str, table))}')
-  groups = pd.factorize(table[clusters])[0] if clusters else which
-  count = int(groups.max()) + 1
+  count = int(which.max()) + 1
   spent = sum('k' not in term for term in basis.mean)
   inflation = np.sqrt(count / max(count - spent, 1))
   rng = np.random.default_rng(seed)
-  signs = rng.choice([-1.0, 1.0], (bootstrap, count))[:, groups]
+  signs = rng.choice([-1.0, 1.0], (bootstrap, count))[:, which]
   shift = rng.normal(size=(bootstrap, 1)) * stderr
   resampled = binomial(fitted + inflation * signs * (value - fitted) + shift, problems, X)
   samples = maximise(resampled, np.repeat(theta, bootstrap, axis=0), penalty)

@@ -307,8 +307,8 @@ def rl_size(K_max: (1e-6, 10.0), N_0: OVER_N, e_0: ANY, e_1: ANY, N, X):
 def gold_best_of_n(alpha: ANY, beta: ANY, d):
   """R = d (alpha - beta d)
 
-  The gold reward of best-of-n under a learned one; d = sqrt(KL), for which sqrt(`kl_best_of_n`) is
-  an upper bound.
+  The gold reward of best-of-n under a learned one; d = sqrt(KL). KL is log n - (n - 1) / n at the
+  most, and less where samples tie.
   """
   return d * (alpha - beta * d)
 
@@ -385,23 +385,6 @@ def t2(
     + B * np.exp(-beta * np.log(D))
     + G * np.exp(-gamma * np.log(k))
   )
-
-
-def kl_best_of_n(n):
-  """log n - (n - 1) / n: an upper bound of KL(best of n || policy), reached without ties alone.
-
-  With discrete answers or a binary score it overstates the distance, for `gold_best_of_n` too.
-  """
-  return np.log(n) - (n - 1) / n
-
-
-def inference_multiple(M, ratio):
-  """M + 3 (M - 1) D_pre / D_inf, ratio = D_pre / D_inf: the inference that a larger model costs.
-
-  With M times fewer parameters, a model may spend so many times the inference at equal FLOPs in
-  all, pretraining on D_pre tokens included. Equal cost, not equal quality (2408.03314).
-  """
-  return M + 3 * ratio * (M - 1)
 
 
 LAWS = {

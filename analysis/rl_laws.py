@@ -34,6 +34,7 @@ LINES = {
 }
 WINDOW = 10  # updates that a point is the mean of
 SHARE = 0.5  # of the responses, that laws are fitted on
+ENOUGH = 5  # seeds of which resamples say how far others would differ
 LEAST = 6  # windows of a seed
 
 
@@ -44,6 +45,7 @@ class Compared(NamedTuple):
   cut: float  # samples: up to here laws are fitted
   begun: float  # R_0
   fits: dict[str, Fit]  # of LAWS, fitted below the cut and scored above it
+  naive: tuple[float, float]  # see `carried_on`
   whole: Fit  # the sigmoid of all windows
 
 
@@ -58,6 +60,15 @@ def windows(run: pd.DataFrame) -> pd.DataFrame:
     mean = lambda x, whole=whole: np.asarray(x)[:whole].reshape(-1, WINDOW).mean(axis=1)
     rows.append(pd.DataFrame({'seed': seed, 'samples': mean(drawn), 'gold': mean(one['gold'])}))
   return pd.concat(rows, ignore_index=True)
+
+
+def carried_on(points: pd.DataFrame, cut: float) -> tuple[float, float]:
+  """The error above the cut, root mean square, where gold stays as it was: at the mean of the
+  seeds' last windows below the cut, and at each seed's own. points: of `windows`."""
+  held = points['samples'] > cut
+  last = points[~held].groupby('seed')['gold'].last()
+  rest, own = points.loc[held, 'gold'], points.loc[held, 'seed'].map(last)
+  return tuple(float(np.sqrt(np.mean((rest - guess) ** 2))) for guess in (last.mean(), own))
 
 
 def compare(run: pd.DataFrame, bootstrap: int = 200) -> Compared | None:
@@ -80,7 +91,7 @@ def compare(run: pd.DataFrame, bootstrap: int = 200) -> Compared | None:
     for law, columns in LAWS.items()
   }
   whole = fit('sigmoid', points, LAWS['sigmoid'], fixed=fixed['sigmoid'], **options)
-  return Compared(points, cut, begun, found, whole)
+  return Compared(points, cut, begun, found, carried_on(points, cut), whole)
 
 
 def words(name: str, found: Compared) -> list[str]:
@@ -90,10 +101,14 @@ def words(name: str, found: Compared) -> list[str]:
   )
   first = next(iter(found.fits.values()))
   seeds = found.points['seed'].nunique()
+  pooled, own = (f'{100 * error:.1f}' for error in found.naive)
+  stays = f'the last window fitted by {own}'
+  if seeds > 1:
+    stays = f"the mean of the seeds' last windows fitted by {pooled}, each seed's own by {own}"
   said = [
     f'{name}: laws of gold fitted on the first {SHARE:.0%} of the responses ({first.rows} windows '
     f'of {WINDOW} updates, {counted(seeds, "seed")}) miss the rest by {errors} points '
-    f'(RMSE); the last point fitted by {100 * first.baseline_error:.1f}.'
+    f'(RMSE); {stays}.'
   ]
   A = found.whole.params['A']
   if 'A' in found.whole.unidentified:
@@ -101,7 +116,8 @@ def words(name: str, found: Compared) -> list[str]:
   else:
     low, high = found.whole.intervals['A']
     A, low, high = map(style.percent, (A, low, high))
-    said.append(f'The ceiling of the sigmoid, of all windows: {A} (95 % {low} to {high}).')
+    few = f'; too narrow, as it resamples {counted(seeds, "seed")}' * (1 < seeds < ENOUGH)
+    said.append(f'The ceiling of the sigmoid, of all windows: {A} (95 % {low} to {high}{few}).')
   return said
 
 
@@ -133,8 +149,8 @@ def draw(name: str, found: Compared):
   return figure
 
 
-def of_runs(found: pd.DataFrame, by: list[str]) -> dict[str, Compared]:
-  """run -> its laws, of those that are long enough."""
+def of_runs(found: pd.DataFrame, by: list[str]) -> dict[tuple, Compared]:
+  """The values of `by` of a run -> its laws, of the runs that are long enough."""
   done = {}
   for key, run in found.groupby(by, sort=False):
     try:
@@ -142,5 +158,5 @@ def of_runs(found: pd.DataFrame, by: list[str]) -> dict[str, Compared]:
     except BadInput:  # too few windows below the cut for a law's parameters
       continue
     if one is not None:
-      done[f'{key[0]}, {key[1]}'] = one
+      done[key] = one
   return done

@@ -1,4 +1,4 @@
-"""Approaches 1 to 3 on runs made by the law, whose exponents are known."""
+"""Approaches 1 and 2 on runs made by the law, whose exponents are known."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,6 @@ import pytest
 
 from analysis import approaches, approaches_command, laws
 from analysis.errors import BadInput
-from analysis.fit import fit
 
 TRUTH = (1.69, 406.4, 0.34, 410.7, 0.28)
 A = 0.28 / (0.34 + 0.28)  # N_opt ~ C^a
@@ -71,16 +70,6 @@ def test_envelope_of_training_curves():
           lowest['C'] / 6 / optimum(lowest['C'])) - 1e-3).all()  # fmt: skip
   with pytest.raises(BadInput, match='curves of 2 sizes or more must cross'):
     approaches.envelope(curves().query('run == 3'), SAME)
-
-
-def test_of_a_fit():
-  table = profiles(8.0, 0.002)
-  found = fit('chinchilla', table, {name: name for name in 'NDL'}, bootstrap=100)
-  growth = approaches.parametric(found)
-  assert growth.a == pytest.approx(A, abs=0.02)
-  assert growth.a_interval[0] < A < growth.a_interval[1]
-  with pytest.raises(BadInput, match='of the law chinchilla; this fit is of power'):
-    approaches.parametric(fit('power', table, {'x': 'C', 'L': 'L'}, bootstrap=0))
 
 
 def test_columns_are_named():

@@ -459,5 +459,3 @@ def test_majority_bad_input_is_one_line():
   for column, value in (('value', 1.5), ('k', 0.5), ('problems', 0)):
     with pytest.raises(BadInput, match=f"column '{column}', row 0"):
       joint.fit_majority(table.assign(**{column: value}), bootstrap=0)
-  with pytest.raises(BadInput, match="column 'run' is not there"):
-    joint.fit_majority(table, clusters='run')

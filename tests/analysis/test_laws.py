@@ -61,22 +61,6 @@ def test_limits():
   assert over == pytest.approx(laws.chinchilla(1.7, A, s, B, s, N, D), rel=1e-12)
 
 
-def test_kl_of_best_of_n_is_the_divergence_of_the_order_statistic():
-  from scipy import integrate
-
-  for n in (2, 5, 64):  # the best of n uniform scores has the density n u^(n - 1)
-    density = lambda u, n=n: n * u ** (n - 1)
-    kl = integrate.quad(lambda u, d=density: d(u) * np.log(d(u)), 1e-300, 1)[0]
-    assert laws.kl_best_of_n(n) == pytest.approx(kl, rel=1e-6)
-
-
-def test_inference_multiple_costs_what_the_larger_model_does():
-  N, M, pre, inf = 1e9, 14.0, 2e12, 5e11
-  larger = 6 * M * N * pre + 2 * M * N * inf
-  multiple = laws.inference_multiple(M, pre / inf)
-  assert 6 * N * pre + 2 * N * inf * multiple == pytest.approx(larger)
-
-
 def test_a_function_is_a_law():
   def mine(floor: (0, 10), A: (1e-9, 1e9), alpha, *, x):
     """y = floor + A x^-alpha

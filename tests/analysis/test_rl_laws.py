@@ -38,10 +38,28 @@ def test_the_law_that_made_a_curve_foretells_it():
   errors = {law: one.holdout_error for law, one in found.fits.items()}
   assert errors['sigmoid'] < 0.5 * min(errors['log_linear'], errors['rising_power'])
   assert found.whole.params['A'] == pytest.approx(0.5, abs=0.01)
-  assert f'{100 * found.whole.params["A"]:.1f} % (95 %' in rl_laws.words('grpo', found)[1]
+  said = rl_laws.words('grpo', found)[1]
+  assert f'{100 * found.whole.params["A"]:.1f} % (95 %' in said
+  assert 'too narrow, as it resamples 3 seeds' in said
   line = rl_laws.compare(run(lambda C: 0.05 + 0.03 * np.log(C / 256)), bootstrap=20)
   errors = {law: one.holdout_error for law, one in line.fits.items()}
   assert errors['log_linear'] < min(0.003, 0.5 * errors['sigmoid'])
+
+
+def test_what_carries_on_is_of_every_seed_and_not_of_the_last():
+  rows = [(0, 1, 0.0), (0, 2, 0.1), (0, 3, 0.1), (0, 4, 0.1), (1, 1, 0.0), (1, 2, 0.3), (1, 3, 0.3),
+          (1, 4, 0.5)]  # fmt: skip
+  points = pd.DataFrame(rows, columns=['seed', 'samples', 'gold'])
+  pooled, own = rl_laws.carried_on(points, cut=2)
+  assert pooled == pytest.approx(np.sqrt(np.mean([0.1**2, 0.1**2, 0.1**2, 0.3**2])))
+  assert own == pytest.approx(np.sqrt(0.2**2 / 4))
+  table = run(sigmoid)
+  table['gold'] += 0.05 * table['seed']
+  said = [
+    rl_laws.words('dapo', rl_laws.compare(one, bootstrap=5))[0]
+    for one in (table, table.assign(seed=2 - table['seed']))
+  ]
+  assert said[0] == said[1] and "the mean of the seeds' last windows fitted by" in said[0]
 
 
 def test_fits_do_not_see_what_they_are_scored_on():
@@ -59,7 +77,7 @@ def test_what_is_short_or_flat_is_left_out():
   assert rl_laws.compare(run(lambda C: 0 * C, noise=0.0)) is None
   table = pd.concat([run(sigmoid).assign(run='a', model='m'),
                      run(sigmoid).head(30).assign(run='b', model='m')])  # fmt: skip
-  assert list(rl_laws.of_runs(table, ['run', 'model'])) == ['a, m']
+  assert list(rl_laws.of_runs(table, ['run', 'model'])) == [('a', 'm')]
 
 
 def test_a_ceiling_that_is_not_seen_is_not_given():

@@ -19,11 +19,17 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#aa4499', '#e69f00', '#56b4e9')
 
 
 def load(workdir: Path) -> pd.DataFrame:
-  """The audits of a workdir, a row an audit and k. BadInput where there are none."""
+  """The audits of a workdir, a row an audit and k. BadInput where there are none to read."""
   path = Path(workdir) / 'audits.parquet'
   if not path.exists():
     raise BadInput(f'{path}: not there; run python -m scaling.stages.audit {workdir}')
-  return pd.read_parquet(path)
+  try:
+    return pd.read_parquet(path)
+  except (OSError, ValueError) as error:
+    raise BadInput(
+      f'{path}: not readable ({str(error).splitlines()[0]}); '
+      f'run python -m scaling.stages.audit {workdir} again'
+    ) from None
 
 
 @style.styled

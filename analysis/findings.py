@@ -8,13 +8,12 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from analysis import estimators, frontier, hosted, readings, self_training_words, test_time
+from analysis import frontier, frontier_words, hosted, readings, self_training_words, test_time
 from analysis.frontier import FLOOR, TIED, cheapest
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
 from analysis.strategies import VERDICTS
 from analysis.style import (
-  amount,
   counted,
   flops,
   human,
@@ -31,6 +30,9 @@ METHODS = {
   'marginal_logit': 'logit law, one for each k',
   'marginal_power': 'power law, one for each k',
 }
+TRUNKS = (
+  "The budgets of a size share a trunk, which the law's intervals ignore: they are too narrow."
+)
 
 
 def main(reading: Reading, queries: float | None = None) -> list[str]:
@@ -39,10 +41,10 @@ def main(reading: Reading, queries: float | None = None) -> list[str]:
     return endings(reading) + hosted.findings(reading.study)
   lines = endings(reading)
   if reading.quality is not None:
-    queries = queries or frontier.default_queries(reading.quality)
+    queries = frontier.default_queries(reading.quality) if queries is None else queries
     measured = frontier.measured(reading.deployable, queries, 'sunk')
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
-    lines += best_split(measured, best)
+    lines += frontier_words.best_split(measured, best)
   lines += loss(reading) + coverage(reading)
   lines += strategies(reading) + compute_optimal(reading) + rl(reading) + joint(reading)
   if reading.taught is not None:
@@ -130,16 +132,23 @@ def loss(reading: Reading) -> list[str]:
   return lines
 
 
+def trunks(reading: Reading) -> list[str]:
+  """TRUNKS, where the loss law is of several budgets that share a trunk."""
+  rows = reading.study.records
+  rows = rows[(rows['metric'] == 'loss') & (rows['sft_tokens'] > 0) & (rows['rl_updates'] == 0)]
+  shared = rows.dropna(subset=['trunk']).query("trunk != ''").groupby('trunk')['sft_tokens']
+  return [TRUNKS] if reading.loss_fit is not None and (shared.nunique() > 1).any() else []
+
+
 def coverage(reading: Reading) -> list[str]:
-  """How pass@k rises with k, and how well the coverage laws predict the largest k."""
+  """How pass@k rises with k, and how well the coverage laws predict the largest from small k."""
   table = reading.coverage
   if table.empty or not {'a', 'beta_predicted'} <= set(table):
     return []
   tested = table.dropna(subset=['a', 'beta_predicted'])
   if tested.empty:
     return []
-  K = int(tested['K'].iloc[0])
-  small = max(k for k in estimators.default_ks(int(tested['n'].min())) if 4 * k <= K)
+  K, few = int(tested['K'].iloc[0]), int(tested['few'].iloc[0])
   error = {
     name: float(np.sqrt(np.mean((tested[name] - tested['measured']) ** 2)))
     for name in ('power_predicted', 'beta_predicted', 'naive')
@@ -147,9 +156,10 @@ def coverage(reading: Reading) -> list[str]:
   best = min(error['power_predicted'], error['beta_predicted'])
   exponents = tested['b']
   return [
-    f'Coverage: −log pass@k = a k^−b fitted on k ≤ {small} misses pass@{K} by '
+    f'Coverage: −log pass@k = a k^−b fitted on k ≤ {few} misses pass@{K} by '
     f'{100 * error["power_predicted"]:.1f} points (RMSE over {len(tested)} banks), a beta-binomial '
-    f'on all samples by {100 * error["beta_predicted"]:.1f}; taking pass@{small} for it misses by '
+    f'of the banks thinned to {few} samples a problem by {100 * error["beta_predicted"]:.1f}; '
+    f'taking pass@{few} for it misses by '
     f'{100 * error["naive"]:.1f}{_compare("the better law", best, error["naive"])}. '
     f'b runs from {exponents.min():.2f} to {exponents.max():.2f}.'
   ]
@@ -314,97 +324,6 @@ def _terms_left_out(corner) -> str:
   if not products:
     return ''
   return f' The fitted cells do not identify {", ".join(products)}: left out.'
-
-
-def law_split(law_best: pd.DataFrame, unit: str = 'FLOP') -> list[str]:
-  """What the law of majority@k would buy with each budget, and whether that is extrapolated."""
-  said = []
-  several = 'pretrain_tokens' in law_best
-  bases = lambda row: f'{human(row["pretrain_tokens"])} pretrained, ' if several else ''
-  for _, row in law_best[~law_best['inside']].iterrows():
-    if row['affordable'] and row['quality'] > FLOOR:
-      mark = ', extrapolated' if row['extrapolated'] else ''
-      rl_words = f'{flops(row["rl_flops"])} of RL' if row['rl_flops'] else 'no RL'
-      said.append(
-        f'{amount(row["budget"], unit)}: {human(row["params_non_embedding"])} parameters, '
-        f'{bases(row)}{human(row["sft_tokens"])} SFT tokens, {rl_words}, k = {row["k"]:.0f} '
-        f'({percent(row["quality"], 0)}, {percent(row["low"], 0)} to {percent(row["high"], 0)}'
-        f'{mark})'
-      )
-  reach = f'{frontier.STRETCH:g} times beyond the measured ranges at most'
-  return [f'The law of majority@k would choose ({reach}): ' + '; '.join(said) + '.'] if said else []
-
-
-def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
-  """For each budget, what the best split was and what it scores on problems not chosen on.
-
-  A split that is best for several budgets is said once. No split is called best where none that
-  the budget buys solves more than FLOOR.
-  """
-  lines, first = [], {}
-  for _, row in best.iterrows():
-    budget = amount(row['budget'], measured.unit)
-    if not row['affordable']:
-      lines.append(f'{budget} buys none of the measured splits.')
-      continue
-    if not row['solves']:
-      lines.append(
-        f'No split that {budget} buys solves more than {percent(FLOOR)} of the problems: none is '
-        'called best.'
-      )
-      continue
-    score = f'{percent(row["quality"])} solved (95 % {percent(row["low"])} to '
-    score += f'{percent(row["high"])}) on problems it was not chosen on'
-    split = tuple(row[[*frontier.SPLIT, 'strategy', 'scorer_name']])
-    if split in first:
-      place, so_far = first[split]
-      lines[place] = f'{so_far}; still the best of {budget}, chosen anew: {score}.'
-      first[split] = place, lines[place].removesuffix('.')
-      continue
-    shares = ', '.join(
-      f'{100 * row[f"share_{stage}"]:.0f} % {stage_name(stage)}'
-      for stage in frontier.STAGES
-      if stage != 'pretrain' or measured.pretraining == 'counted'
-    )
-    line = f'Best split of {budget} for {human(measured.queries)} queries (pretraining '
-    line += f'{measured.pretraining}): {split_words(row)}; {score}; spent on {shares}'
-    first[split] = len(lines), line
-    lines.append(line + '.')
-  return list(dict.fromkeys(lines))
-
-
-def split_words(row, short: bool = False) -> str:
-  """'150k, 1.6M SFT tokens, 80 RL updates, majority of 4'."""
-  if not row['affordable'] or not row['solves']:
-    return 'nothing solved' if row['affordable'] else 'nothing affordable'
-  updates, k = int(row['rl_updates']), int(row['k'])
-  model = readings.group_name(row, row.get('bases', 1) > 1)
-  if short:
-    rl_words = f'{updates} RL updates' if updates else 'no RL'
-    how = '' if row['strategy'] == 'majority' else f'{strategy_name(row["strategy"])}, '
-    return f'{model}, {human(row["sft_tokens"])} SFT, {rl_words}, {how}k = {k}'
-  rl_words = f'{updates} RL updates' if updates else 'no RL'
-  vote = f'majority of {k}' if k > 1 else '1 sample'
-  if row['strategy'] != 'majority':
-    vote = f'{strategy_name(row["strategy"], row["scorer_name"])} with k = {k}'
-  return f'{model}, {human(row["sft_tokens"])} SFT tokens, {rl_words}, {vote}'
-
-
-def largest_share(best: pd.DataFrame, pretraining: str) -> str:
-  """What the best splits spend most on, from the smallest budget to the largest."""
-  rows = frontier.solving(best)
-  if rows.empty:
-    return f'With pretraining {pretraining}, no budget buys a split that solves anything.'
-  first, last = rows.iloc[0], rows.iloc[-1]
-  most = lambda row: max(frontier.STAGES, key=lambda stage: row[f'share_{stage}'])
-  spent = lambda row: f'{stage_name(most(row))} ({percent(row["share_" + most(row)], 0)})'
-  others = f', that of {flops(last["budget"])} on {spent(last)}' if len(rows) > 1 else ''
-  return (
-    f'With pretraining {pretraining}, the best split of {flops(first["budget"])} spends most on '
-    f'{spent(first)}{others}; '
-    f'halves of the problems chose the split shown '
-    f'{percent(rows["agreement"].min(), 0)} of the time or more.'
-  )
 
 
 def ledger(reading: Reading) -> list[str]:

@@ -25,10 +25,10 @@ from analysis import (
   columns,
   command,
   expressions,
-  findings,
   fit,
   frontier,
   frontier_plots,
+  frontier_words,
   plan_plots,
   plan_words,
   planning,
@@ -84,13 +84,22 @@ class Asked(NamedTuple):
 
 
 def _asked(args) -> Asked:
-  one = lambda name, default: next(iter(_numbers(f'--{name}', getattr(args, name))), default)
-  budgets, targets = _numbers('--budget', args.budget), _numbers('--target', args.target)
-  tokens = (one(name, 0.0) for name in ('prompt', 'response', 'pretrained'))
-  return Asked(sorted(budgets), targets, one('queries', None), *tokens)
+  budgets, targets = numbers('--budget', args.budget), numbers('--target', args.target)
+  names = ('prompt', 'response', 'pretrained')
+  tokens = (number(f'--{name}', getattr(args, name), 0.0) for name in names)
+  return Asked(sorted(budgets), targets, number('--queries', args.queries), *tokens)
 
 
-def _numbers(option, text):
+def number(option: str, text: str | None, otherwise: float | None = None) -> float | None:
+  """The one number of an option, see `numbers`; `otherwise` where it was not given."""
+  values = numbers(option, text)
+  if len(values) > 1:
+    raise BadInput(f'{option}={text}: one number, not {len(values)}')
+  return values[0] if values else otherwise
+
+
+def numbers(option: str, text: str | None) -> list[float]:
+  """The numbers of an option, comma-separated. BadInput: one is not finite, or negative."""
   try:
     values = [float(part) for part in text.split(',')] if text else []
   except ValueError:
@@ -187,11 +196,11 @@ def _of_study(args, asked, rates):
   if budgets:
     best = frontier.best_at(measured, budgets)
     print('measured: chosen on half of the problems, scored on the rest')
-    print(text_table(_measured_table(best, say)))
+    print(text_table(_measured_table(best, say, frontier_words.several_runs(measured))))
+    for line in frontier_words.scorer(best):
+      print(line)
   for target in asked.targets:
-    rows = measured.table[measured.table['quality'] >= target]
-    line = f'no split reaches {percent(target)}' if rows.empty else _cheapest(rows.iloc[0], say)
-    print(f'\nmeasured, for {percent(target)}: {line}')
+    print(f'\nmeasured, for {percent(target)}: {_cheapest(measured, target)}')
   if problem is None:
     print('\n' + next((x for x in reading.missing if 'joint' in x), 'no law of majority@k'))
   else:
@@ -201,7 +210,7 @@ def _of_study(args, asked, rates):
   return frontier_plots.frontier_figure(reading, queries, budgets or None, args.pretraining, rates)
 
 
-def _measured_table(best, say):
+def _measured_table(best, say, runs):
   rows = []
   for _, row in best.iterrows():
     there = row['affordable'] and row['solves']
@@ -209,7 +218,7 @@ def _measured_table(best, say):
     rows.append(
       {
         'budget': say(row['budget']),
-        'split': findings.split_words(row),
+        'split': frontier_words.split_words(row, runs=runs),
         'solved': f'{score[0]} ({score[1]} to {score[2]})' if there else '',
         'total': say(row['total']) if there else '',
         'sampling': percent(row['share_sampling'], 0) if there else '',
@@ -218,10 +227,16 @@ def _measured_table(best, say):
   return pd.DataFrame(rows)
 
 
-def _cheapest(row, say):
-  split = findings.split_words(row.to_dict() | {'affordable': 1, 'solves': True})
-  score = f'{percent(row["quality"])} ({percent(row["quality_low"])} to '
-  return f'{say(row["total"])}, {split}: {score}{percent(row["quality_high"])}; in sample)'
+def _cheapest(measured, target):
+  rows = measured.table[measured.table['quality'] >= target]
+  if rows.empty:
+    return f'no split reaches {percent(target)}'
+  row = rows.iloc[0].to_dict() | {'affordable': 1, 'solves': True}
+  split = frontier_words.split_words(row, runs=frontier_words.several_runs(measured))
+  low, high = percent(row['quality_low']), percent(row['quality_high'])
+  said = f'{amount(row["total"], measured.unit)}, {split}: {percent(row["quality"])} '
+  said += f'({low} to {high}; in sample)'
+  return said + (f'. {frontier_words.SCORER}' if row['scorer_name'] else '')
 
 
 def _print_law(problem, budgets, targets):

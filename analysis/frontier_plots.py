@@ -1,11 +1,12 @@
 """The figures of compute: the frontier, the best splits, the ledger. `plots` has the others."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import ticker
 
-from analysis import findings, frontier, planning, readings, style
+from analysis import findings, frontier, frontier_words, planning, readings, style
 from analysis.errors import BadInput
 from analysis.frontier import Measured
 from analysis.interpret import Reading
@@ -28,7 +29,7 @@ def frontier_figure(
   """
   if reading.quality is None:
     return None
-  queries = queries or frontier.default_queries(reading.quality)
+  queries = frontier.default_queries(reading.quality) if queries is None else queries
   measured = frontier.measured(reading.deployable, queries, pretraining, rates)
   table, unit = measured.table, measured.unit
   budgets = budgets or frontier.default_budgets(table)
@@ -78,9 +79,7 @@ def frontier_figure(
     alpha=0.10,
     lw=0,
   )
-  caption = findings.best_split(measured, best)
-  if not votes_alone:
-    caption.append('What training a scorer took is not in the totals; its passes are.')
+  caption = frontier_words.best_split(measured, best)
   if reading.majority is not None:
     problem = frontier.problem(reading.majority, reading.quality, queries, pretraining, rates)
     span = np.geomspace(table['total'].min(), table['total'].max(), 60)
@@ -89,7 +88,7 @@ def frontier_figure(
     axes.plot(span, line['value'], color=LAW, label=label)
     axes.fill_between(span, line['low'], line['high'], color=LAW, alpha=0.13, lw=0)
     law_best = frontier.predicted(problem, budgets)
-    caption += findings.law_split(law_best, unit)
+    caption += frontier_words.law_split(law_best, unit)
     _law_choices(axes, law_best, top)
   bars = np.maximum([best['quality'] - best['low'], best['high'] - best['quality']], 0)
   axes.errorbar(
@@ -112,7 +111,7 @@ def frontier_figure(
     axes.text(
       row['budget'],
       height,
-      findings.split_words(row, short=True),
+      frontier_words.split_words(row, short=True),
       ha='left' if row['budget'] < middle else 'right',
       va='bottom',
       fontsize=7.5,
@@ -160,23 +159,23 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
   """How the best split of each budget divides its compute, pretraining sunk and counted."""
   if reading.quality is None:
     return None
-  queries = queries or frontier.default_queries(reading.quality)
+  queries = frontier.default_queries(reading.quality) if queries is None else queries
   figure, panels = style.new(1, 2, width=9.0, height=3.6, sharex=True)
   said = []
   for axes, pretraining in zip(panels, ('sunk', 'counted')):
     measured = frontier.measured(reading.deployable, queries, pretraining)
     best = frontier.best_at(measured, frontier.default_budgets(measured.table))
     _split_bars(axes, measured, best)
-    said.append(findings.largest_share(best, pretraining))
+    said += [frontier_words.largest_share(best, pretraining), *frontier_words.scorer(best)]
   panels[0].set_ylabel('budget')
   handles, labels = panels[1].get_legend_handles_labels()
   figure.legend(handles, labels, loc='outside lower center', ncols=4)
   title = f'The best split of three budgets, {human(queries)} queries'
-  return Drawing('splits', title, figure, '\n'.join(said))
+  return Drawing('splits', title, figure, '\n'.join(dict.fromkeys(said)))
 
 
 def _split_bars(axes, measured: Measured, best):
-  rows = np.arange(len(best))[::-1]
+  rows, several = np.arange(len(best))[::-1], frontier_words.several_runs(measured)
   left, solves = np.zeros(len(best)), best.index.isin(frontier.solving(best).index)
   for stage in frontier.STAGES:
     if stage == 'pretrain' and measured.pretraining == 'sunk':
@@ -192,7 +191,8 @@ def _split_bars(axes, measured: Measured, best):
         )  # fmt: skip
     left += share
   for row, (_, split) in zip(rows, best.iterrows()):
-    axes.text(0, row + 0.31, findings.split_words(split), fontsize=7, va='bottom', color=INK)
+    words = textwrap.fill(frontier_words.split_words(split, runs=several), 60)
+    axes.text(0, row + 0.31, words, fontsize=7, va='bottom', color=INK)
   axes.set_yticks(rows, [flops(b) for b in best['budget']])
   axes.set_ylim(-0.5, len(best) - 0.2)
   axes.grid(visible=False)

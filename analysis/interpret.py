@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 
-from analysis import estimators, frontier, hosted, readings, self_training, sft, test_time
+from analysis import bands, estimators, frontier, hosted, readings, self_training, sft, test_time
 from analysis.errors import BadInput
 from analysis.fit import Fit, fit
 from analysis.frontier import Quality
 from analysis.joint import Heldout, JointFit, fit_joint, fit_majority, heldout, heldout_majority
 from analysis.readings import RUN
+from analysis.regression import beta_binomial, maximise, tails
 from analysis.tables import CELL, Study, most_pretrained
 
 
@@ -22,7 +24,7 @@ class Reading(NamedTuple):
   losses: pd.DataFrame  # readings.losses, with `held_out`
   # L(N, D), or L(D) for one size, of the bases of the most pretraining; without the held-out rows
   loss_fit: Fit | None
-  coverage: pd.DataFrame  # one row a bank: the coverage laws, fitted on small k, tested on the rest
+  coverage: pd.DataFrame  # `coverage_fits`: one row a bank
   changes: pd.DataFrame  # readings.rl_changes
   rl_fits: dict  # readings.RUN -> the sigmoid, or the log-linear law where that is not identified
   joint: JointFit | None  # the beta-binomial law over all cells
@@ -94,10 +96,12 @@ def interpret(study: Study) -> Reading:
 
 
 def _hold_out_corner(losses):
-  """Holds out the largest size at its largest budget, where there is enough left to fit."""
+  """Holds out the largest size at its largest budget, where there is enough left to fit; of the
+  bases of the most pretraining, as the law is of these."""
   held = np.zeros(len(losses), bool)
   if losses['params_non_embedding'].nunique() >= 2 and losses['tokens'].nunique() >= 3:
     largest = losses['params_non_embedding'] == losses['params_non_embedding'].max()
+    largest &= losses.index.isin(most_pretrained(losses).index)
     held = largest & (losses['tokens'] == losses.loc[largest, 'tokens'].max())
   return losses.assign(held_out=np.asarray(held, bool))
 
@@ -153,32 +157,50 @@ def fit_rl(changes: pd.DataFrame, missing: list[str]) -> dict:
 
 
 def coverage_fits(study: Study, quality: Quality) -> pd.DataFrame:
-  """The two coverage laws for each bank, fitted without the largest k, which they then predict.
+  """One row a bank: two laws of coverage, and what each says of pass@K from small k alone.
 
-  beta-binomial: maximum likelihood on (c, n), no k in it, with its profile-likelihood
-  interval. Power law of -log pass@k (2407.21787):
-  least squares of log(-log pass@k) on log k over k <= K/4; a, b with b's 95 % interval over
-  resampled problems. `measured` is pass@K, K the largest k; `naive` is pass at K/4.
+  K is the largest k, and `few` the largest that is K/4 at most. `measured` is pass@K. Predictions
+  of it see no subset of more than `few` samples: power_predicted, by -log pass@k = a k^-b
+  (2407.21787), least squares of log(-log pass@k) on log k, b's 95 % interval over resampled
+  problems; beta_predicted, by `thinned_beta`; naive, pass@few itself. They are not there where few
+  is 1. alpha, beta describe the bank: maximum likelihood on all its (c, n), which give pass@K the
+  profile-likelihood interval beta_low, beta_high. NaN where all samples are wrong, or all right.
   """
   ks = sorted(quality.splits['k'].unique())
+  few = max((k for k in ks if 4 * k <= ks[-1]), default=1)
   rows = []
   for bank, cell in study.counts.groupby('bank'):
     n, c = cell['n'].to_numpy(), cell['c'].to_numpy()
     row = cell.iloc[0][[*CELL, 'params_non_embedding', 'rl_flops']].to_dict() | {'bank': bank}
-    row |= {'problems': len(cell), 'n': int(n.min()), 'K': ks[-1]}
+    row |= {'problems': len(cell), 'n': int(n.min()), 'K': ks[-1], 'few': few}
     passes = np.array([estimators.pass_at_k(n, c, k) for k in ks])  # [K, P]
     row['measured'] = passes[-1].mean()
     if 0 < c.sum() < n.sum():
       row['alpha'], row['beta'] = estimators.fit_beta_binomial(c, n)
-      row['beta_predicted'] = float(
-        estimators.coverage_from_beta(row['alpha'], row['beta'], ks[-1])
-      )
       edge = estimators.coverage_from_beta(*estimators.beta_binomial_region(c, n), ks[-1])
       row['beta_low'], row['beta_high'] = float(edge.min()), float(edge.max())
+      if few > 1:
+        row['beta_predicted'] = estimators.coverage_from_beta(*thinned_beta(c, n, few), ks[-1])
       row |= power_coverage(passes, ks)
     rows.append(row)
   table = pd.DataFrame(rows)
   return table.sort_values(['params_non_embedding', *CELL], ignore_index=True)
+
+
+def thinned_beta(c: np.ndarray, n: np.ndarray, few: int) -> tuple[float, float]:
+  """(alpha, beta) of most likelihood for a bank thinned to `few` samples a problem, 2 or more.
+
+  The mean over all ways to thin it: the sum over problems and j of P(j) log BetaBinomial(j; few,
+  alpha, beta), with P hypergeometric, of j right among `few` of n samples of which c are right. So
+  it learns of the bank what pass@1 to pass@few are, and no more. alpha + beta lies in 1e-6..1e6.
+  """
+  j, one = np.arange(few + 1), np.ones((1, 1))
+  weights = stats.hypergeom.pmf(j[:, None], n, c, few).sum(axis=1)
+  counts = tails(np.zeros(few + 1, int), 1, j, np.full(few + 1, few), weights[None])
+  start = np.array([[special.logit(weights @ j / (few * weights.sum())), 0.0]])
+  mean, size = maximise(beta_binomial(counts, one, one), start, np.zeros(2))[0]
+  size = np.exp(np.clip(size, np.log(1e-6), np.log(1e6)))
+  return special.expit(mean) * size, special.expit(-mean) * size
 
 
 def power_coverage(passes, ks) -> dict:
@@ -187,7 +209,7 @@ def power_coverage(passes, ks) -> dict:
   small = [i for i, k in enumerate(ks) if 4 * k <= ks[-1]]
   if len(small) < 2:
     return {}
-  weights = estimators.resamples(1, passes.shape[1], 200, seed=0)[1] / passes.shape[1]
+  weights = bands.problem_weights(passes.shape[1], 200, seed=0)
   curves = np.concatenate([passes.mean(1)[None], weights @ passes.T])[:, small]
   with np.errstate(divide='ignore', invalid='ignore'):
     y = np.log(-np.log(np.clip(curves, 1e-12, 1 - 1e-12)))

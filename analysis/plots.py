@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from analysis import estimators, findings, hosted, readings, self_training_plots, sft, style
+from analysis import bands, estimators, findings, hosted, readings, self_training_plots, sft, style
 from analysis.fit import predict, predict_interval
 from analysis.frontier_plots import frontier_figure, ledger_figure, split_figure
 from analysis.interpret import Reading
@@ -14,6 +14,7 @@ from analysis.readings import RUN
 from analysis.regression import COLUMNS
 from analysis.residual_plots import residuals_figure
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
+from analysis.tables import most_pretrained
 from analysis.test_time_plots import compute_optimal_figure, strategies_figure
 
 SOLID = {'marker': 'o', 'markeredgecolor': 'white', 'markeredgewidth': 0.8}
@@ -83,18 +84,19 @@ def curves_figure(reading: Reading) -> Drawing | None:
 
 @style.styled
 def loss_figure(reading: Reading) -> Drawing | None:
-  """Held-out loss against SFT tokens by size, with the fitted law and the held-out point ringed."""
+  """Held-out loss against SFT tokens by size, the held-out point ringed, with the law where it was
+  fitted: of the bases of the most pretraining."""
   losses, law = reading.losses, reading.loss_fit
   if losses.empty:
     return None
   figure, axes = style.new(width=7.0, height=4.0)
   colours = style.ramp(losses['params_non_embedding'].unique())
-  ends = []
+  ends, fitted = [], most_pretrained(losses).index
   for key, cells in losses.groupby(['params_non_embedding', 'pretrain_tokens'], sort=True):
     cells, colour = cells.sort_values('tokens'), colours[key[0]]
     x, y = cells['tokens'], cells['value']
     axes.errorbar(x, y, 1.96 * cells['stderr'], ls='none', color=colour, **SOLID, zorder=3)
-    if law is not None:
+    if law is not None and cells.index.isin(fitted).all():
       grid = pd.DataFrame({'tokens': np.geomspace(x.min(), x.max(), 60)})
       grid['params_non_embedding'] = key[0]
       axes.plot(grid['tokens'], predict(law, grid), color=colour, lw=1.4)
@@ -125,9 +127,8 @@ def loss_figure(reading: Reading) -> Drawing | None:
   axes.set_xlabel(losses['axis'].iloc[0])
   axes.set_ylabel('held-out loss, nats per response token')
   axes.set_title(f'n = {int(losses["problems"].iloc[0])} held-out problems; labels: model size')
-  return Drawing(
-    'loss', 'Held-out loss against SFT tokens', figure, '\n'.join(findings.loss(reading))
-  )
+  caption = '\n'.join([*findings.loss(reading), *findings.trunks(reading)])
+  return Drawing('loss', 'Held-out loss against SFT tokens', figure, caption)
 
 
 @style.styled
@@ -177,7 +178,8 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
   figure.legend(
     handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4)
   )
-  caption = '\n'.join(findings.coverage(reading))
+  drawn = f'Drawn: beta-binomials of all samples, power laws of k ≤ {table["few"].iloc[0]}.'
+  caption = '\n'.join([*findings.coverage(reading), *([drawn] if 'a' in table else [])])
   return Drawing('coverage', 'Coverage: pass@k against k', figure, caption)
 
 
@@ -185,7 +187,7 @@ def _coverage_curve(axes, cell, counts, colour):
   ks = np.array(estimators.default_ks(int(cell['n'])))
   ks = ks[ks <= cell['K']]
   passes = np.array([estimators.pass_at_k(counts['n'], counts['c'], k) for k in ks])
-  low, high = estimators.bootstrap_problems(passes.T)
+  low, high = bands.bootstrap_problems(passes.T)
   y = passes.mean(1)
   bars = np.maximum([y - low, high - y], 0)
   axes.errorbar(ks, y, bars, ls='none', color=colour, **SOLID, zorder=3)

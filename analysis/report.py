@@ -15,6 +15,7 @@ from analysis import (
   command,
   findings,
   frontier,
+  frontier_command,
   hosted,
   plan_words,
   planning,
@@ -36,8 +37,10 @@ DEFINITIONS = {
   '1 − C(n−c, k) / C(n, k) from c correct of n drawn. An oracle picks: an upper bound.',
   'majority@k': 'the chance that a plurality vote of k samples is right, exact over all subsets of '
   'the n drawn, ties shared; samples without an answer abstain. Deployable.',
-  '95 %': 'intervals resample problems, and seeds where there are several. One seed alone says '
-  'nothing of the run-to-run spread. The intervals of a law hold no error of its form.',
+  '95 %': 'intervals are over problems, resampled, and over seeds where there are several: by '
+  'Student’s t, so they are wide for two seeds (t = 12.7) and three (4.3). One seed alone says '
+  'nothing of the run-to-run spread. The intervals of a law resample what it was fitted to, hold '
+  'no error of its form, and are too narrow where they rest on fewer than five seeds or trunks.',
   'common random numbers': 'all cells of a seed answer the same problems, and draw sample i of a '
   'problem with the same random numbers. So the evaluation noise of two cells is correlated, '
   'beyond the trunk and the bank they may share: their difference is better known than two '
@@ -72,7 +75,13 @@ SFT = (
   'Each law is fitted to the cells below a cut and errs by so much (root mean square) on those '
   'beyond it: at the most tokens, of the largest size, or both. 95 %: trunks resampled, of the '
   f'cells fitted and of those left out, where there are at least {sft.TRUNKS}. A law of a size '
-  'each has parameters for every size.'
+  'each has parameters for every size. Nearest cell: of the fitted ones, in log inputs; of several '
+  'as near, as seeds are, the mean.'
+)
+COVERAGE = (
+  'α, β: of all samples; 95 %: the interval that they give the measured pass at the largest k, K. '
+  'a, b: least squares on k up to K/4. The last three columns say what k up to K/4 tell of pass@K: '
+  'by a, b; by a beta-binomial of the bank thinned to K/4 samples a problem; naive, pass at K/4.'
 )
 PLAN = (
   'N: parameters; D: SFT tokens; C: FLOPs of RL; k: samples a query. Brackets: 95 %, of N, D, C '
@@ -258,7 +267,8 @@ def _laws(reading: Reading) -> list[str]:
     form = 'L(N, D) = E + A/N^α + B/D^β' if law.law == 'chinchilla' else 'L(D) = E + A/D^α'
     parts += [
       f'<h3>Held-out loss: {form}</h3>',
-      f'<p class="quiet">{law.rows} points; {_error_words(law, "of log loss")}</p>',
+      f'<p class="quiet">{law.rows} points; {_error_words(law, "of log loss")} '
+      f'{" ".join(findings.trunks(reading))}</p>',
       _table(report_tables.parameters(law.params, law.intervals, law.unidentified)),
     ]
   for key, law in reading.rl_fits.items():
@@ -273,8 +283,7 @@ def _laws(reading: Reading) -> list[str]:
   if not reading.coverage.empty:
     parts += [
       '<h3>Coverage: −log pass@k = a k^−b, and Beta(α, β) over problems</h3>',
-      '<p class="quiet">a, b: least squares on small k; α, β: maximum likelihood on (c, n). '
-      'The last three columns predict the measured pass at the largest k.</p>',
+      f'<p class="quiet">{COVERAGE}</p>',
       _table(report_tables.coverage(reading.coverage)),
     ]
   for name, law in (('pass@k (beta-binomial)', reading.joint), ('majority@k', reading.majority)):
@@ -312,14 +321,14 @@ def _laws(reading: Reading) -> list[str]:
 
 def _frontier(reading: Reading, queries) -> list[str]:
   """The law's choice for each budget, within what was measured and beyond; its exchange rates."""
-  queries = queries or frontier.default_queries(reading.quality)
-  budgets = frontier.default_budgets(frontier.measured(reading.deployable, queries).table)
+  queries = frontier.default_queries(reading.quality) if queries is None else queries
+  spread = frontier.default_budgets(frontier.measured(reading.deployable, queries).table)
   problem = frontier.problem(reading.majority, reading.quality, queries)
   parts, at = [], None
   for inside in (True, False):
     where = f'up to {problem.reach:g} times beyond what was measured'
     where = 'within the measured ranges' if inside else where
-    budgets = [b for b in budgets if b >= planning.cheapest(problem, inside)]
+    budgets = [b for b in spread if b >= planning.cheapest(problem, inside)]
     choices = [planning.for_budget(problem, budget, inside) for budget in budgets]
     if not choices:
       continue
@@ -369,13 +378,14 @@ def main(argv=None) -> int:
   its = command.parser('report', __doc__)
   its.add_argument('workdir', help='where the study ran: its --workdir')
   its.add_argument('--study', help='its name; the newest of the workdir if left out')
-  its.add_argument('--queries', type=float, help='served, that the frontier counts')
+  its.add_argument('--queries', help='served, that the frontier counts')
   its.add_argument('--figures', help='a folder for each figure as a PNG file')
   return command.run(its, argv, _write)
 
 
 def _write(given) -> None:
-  path, said = write(given.workdir, given.study, given.queries, given.figures)
+  queries = frontier_command.number('--queries', given.queries)
+  path, said = write(given.workdir, given.study, queries, given.figures)
   for line in said:
     print(f'- {line}')
   print(path)

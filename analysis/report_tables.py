@@ -36,22 +36,24 @@ def coverage(cells) -> pd.DataFrame:
   out = pd.DataFrame({'model': cells['model'], 'seed': cells['seed']})
   out['SFT tokens'] = [human(v) for v in cells['sft_tokens']]
   out['RL updates'] = cells['rl_updates'].astype(int)
-  for column, title in (('a', 'a'), ('b', 'b'), ('alpha', 'α'), ('beta', 'β')):
+  told = lambda column, say: ['' if np.isnan(v) else say(v) for v in cells[column]]
+
+  def between(name, say):
+    bounds = zip(cells[f'{name}_low'], cells[f'{name}_high'])
+    return ['' if np.isnan(x) else f'{say(x)} to {say(y)}' for x, y in bounds]
+
+  for column, title in (('alpha', 'α'), ('beta', 'β'), ('a', 'a'), ('b', 'b')):
     if column in cells:
-      out[title] = [f'{v:.3g}' for v in cells[column]]
+      out[title] = told(column, '{:.3g}'.format)
   if 'b' in cells:
-    bounds = zip(cells['b_low'], cells['b_high'])
-    out['b, 95 %'] = [f'{low:.2g} to {high:.2g}' for low, high in bounds]
-  shown = [('measured', 'measured'), ('power_predicted', 'by a, b')]
-  shown += [('beta_predicted', 'by α, β'), ('naive', 'naive')]
-  for column, title in shown:
+    out['b, 95 %'] = between('b', '{:.2g}'.format)
+  out['measured'] = told('measured', percent)
+  if 'beta_low' in cells:
+    out['95 %'] = between('beta', lambda v: percent(v, 0))
+  by = {'power_predicted': 'by a, b', 'beta_predicted': 'by a beta-binomial', 'naive': 'naive'}
+  for column, title in by.items():
     if column in cells:
-      out[title] = ['' if np.isnan(v) else percent(v) for v in cells[column]]
-    if column == 'beta_predicted' and column in cells:
-      bounds = zip(cells['beta_low'], cells['beta_high'])
-      out['95 %'] = [
-        '' if np.isnan(x) else f'{percent(x, 0)} to {percent(y, 0)}' for x, y in bounds
-      ]
+      out[title] = told(column, percent)
   return out
 
 

@@ -10,6 +10,7 @@ from analysis.joint import predict_majority, predict_pass_at_k
 from analysis.readings import RUN
 from analysis.regression import COLUMNS
 from analysis.style import ACCENT, INK, Drawing
+from analysis.tables import most_pretrained
 
 
 @style.styled
@@ -57,7 +58,7 @@ def _residuals(x, measured, fitted, group, stderr=0.0, held_out=False):
 
 
 def _loss_residuals(reading):
-  losses, law = reading.losses, reading.loss_fit
+  losses, law = most_pretrained(reading.losses), reading.loss_fit  # the bases that it is of
   if law is None:
     return None
   value = losses['value']

@@ -27,6 +27,7 @@ from analysis import command, fit, style, tables
 from analysis.errors import BadInput
 from analysis.style import ACCENT, INK, MUTED, Drawing
 
+SAME = 1.05  # tokens that differ by less are the same budget
 REPEATED = 1.001  # tokens seen over unique ones, from which on a cell repeats
 RESAMPLES = 200
 TRUNKS = 5  # the fewest of which resamples say anything
@@ -92,17 +93,22 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
   bases = found.groupby('model')['pretrained'].transform('nunique')
   named = found['model'] + ', ' + found['pretrained'].map(style.human).astype(str) + ' pretrained'
   found['model'] = found['model'].where(bases == 1, named)  # a law "a size each" is of one base
-  place = found.groupby(['seed', 'size', 'pretrained'])['tokens'].transform(_places)
-  return found.assign(budget=place).sort_values(['size', 'seed', 'tokens'], ignore_index=True)
+  return _placed(found).sort_values(['size', 'seed', 'tokens'], ignore_index=True)
+
+
+def _placed(found: pd.DataFrame) -> pd.DataFrame:
+  """Cells with `budget`: their places among those that are there."""
+  trunks = found.groupby(['seed', 'size', 'pretrained'])['tokens']
+  return found.assign(budget=trunks.transform(_places))
 
 
 def _places(tokens: pd.Series) -> pd.Series:
-  """0 for the most tokens, 1 for the next fewer, …; those within 5 % are the same budget.
+  """0 for the most tokens, 1 for the next fewer, …; see SAME.
 
   Subsets of a pool have rows that are not equally full, so equal budgets are not equal counts.
   """
   values = np.sort(tokens.unique())[::-1]
-  steps = np.cumsum([0, *(values[:-1] > 1.05 * values[1:])])
+  steps = np.cumsum([0, *(values[:-1] > SAME * values[1:])])
   return tokens.map(dict(zip(values, steps, strict=True)))
 
 
@@ -222,8 +228,8 @@ def compare(
   Columns of the table: measure, cells ('all', 'no repeats' or 'rft'), split, law, parameters,
   fitted and held (cells), error (root mean square, of the log of loss or of pass@1), low and high
   (its 95 %), gap_low and gap_high (95 % of how much more it is than that of the best law of the
-  split that has an interval), baseline (that of the fitted cell nearest in log inputs),
-  unidentified.
+  split that has an interval), baseline (that of the fitted cell nearest in log inputs, of several
+  as near the mean), unidentified.
   """
   if found.empty:
     raise BadInput('no SFT cell with a finite held-out loss; set config.sft.tokens')
@@ -262,9 +268,9 @@ def of_study(study: tables.Study) -> Compared:
 def _sets(found: pd.DataFrame, made: pd.DataFrame | None) -> list[tuple[str, str, pd.DataFrame]]:
   """(measure, which cells, they) of the sets on which laws are compared."""
   sets = [('loss', 'all', found)]
-  if found['repeats'].any():
-    sets.append(('loss', 'no repeats', found[~found['repeats']]))
-  sets.append(('pass@1', 'all', found[np.isfinite(found['pass@1'])]))
+  if found['repeats'].any():  # perhaps all at the most tokens: budgets are counted anew
+    sets.append(('loss', 'no repeats', _placed(found[~found['repeats']])))
+  sets.append(('pass@1', 'all', _placed(found[np.isfinite(found['pass@1'])])))
   if made is not None:
     sets.append(('pass@1', 'rft', made))
   return [(measure, which, part.reset_index(drop=True)) for measure, which, part in sets]
@@ -279,8 +285,8 @@ def _row(one: Held, measure: str) -> dict:
   miss = []
   for _, cell in left_out.iterrows():
     near = fitted if one.candidate.by is None else fitted[fitted['model'] == cell['model']]
-    far = (np.log(near[places]) - np.log(cell[places].astype(float))).pow(2).sum(axis=1)
-    nearest = near.loc[far.idxmin(), measure]
+    far = (np.log(near[places]) - np.log(cell[places].astype(float))).pow(2).sum(axis=1) ** 0.5
+    nearest = near.loc[far <= far.min() + np.log(SAME), measure].mean()  # of seeds: as near
     miss.append(np.log(cell[measure] / nearest) if log else cell[measure] - nearest)
   unknown = dict.fromkeys(name for law in one.fits for name in law.unidentified)
   return {
@@ -367,10 +373,13 @@ def shown(compared: Compared) -> pd.DataFrame:
 
 
 @style.styled
-def draw(compared: Compared) -> Drawing:
+def draw(compared: Compared) -> Drawing | None:
   """Left: the error of each law on each split of the losses; right: residuals of the two laws that
-  err least where the largest budget (or the first split there is) was left out."""
+  err least where the largest budget (or the first split there is) was left out. None where laws
+  are compared by pass@1 alone."""
   table = compared.table[compared.table['measure'] == 'loss']
+  if table.empty:
+    return None
   which = 'all' if (table['cells'] == 'all').any() else table['cells'].iloc[0]
   table = table[table['cells'] == which]
   laws = list(dict.fromkeys(table.sort_values('error')['law']))
@@ -419,6 +428,13 @@ def draw(compared: Compared) -> Drawing:
   return Drawing('sft_laws', 'The laws of SFT, by what they say of cells left out', figure, caption)
 
 
+def _picture(compared: Compared, path) -> None:
+  drawing = draw(compared)
+  if drawing is None:
+    raise BadInput('--out: a picture is of losses, and no cell of the losses can be left out')
+  command.save(drawing.figure, '--out', path)
+
+
 def main(argv=None) -> int:
   """0; or 2, with one line on stderr, where there is nothing to compare."""
   its = command.parser('sft', __doc__)
@@ -429,10 +445,7 @@ def main(argv=None) -> int:
     its,
     lambda workdir, study: of_study(tables.read(workdir, study)),
     lambda found: [shown(found).to_string(index=False), '', *words(found), *found.missing],
-    {
-      'csv': lambda found, path: found.table.to_csv(path, index=False),
-      'out': lambda found, path: command.save(draw(found).figure, '--out', path),
-    },
+    {'csv': lambda found, path: found.table.to_csv(path, index=False), 'out': _picture},
     argv,
   )
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from analysis import fit, frontier_command, plan_words, planning
+from analysis import fit, frontier_command, frontier_words, plan_words, planning
 from analysis.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,19 @@ def test_a_study(folder, capsys):
   assert '10× samples a query' in out and '95 %' in out
 
 
+def test_the_training_of_scorers_is_said_to_be_left_out(tmp_path, capsys):
+  truth = synthetic.Truth(
+    sizes=('150k',), budgets=(4e5, 1.6e6), problems=20, samples=16, updates=(10,), rl_gain={}
+  )
+  synthetic.add_strategies(synthetic.write(tmp_path / 'w', truth), skill=2.5)
+  _, out, _ = run(capsys, tmp_path / 'w', '--queries=1e3', '--budget=1e13', '--target=0.4')
+  table, target = out.split('\nmeasured, for ')
+  for said in (table, target):
+    assert 'best of outcome (25k) with' in said and frontier_words.SCORER in said
+  _, out, _ = run(capsys, tmp_path / 'w', '--queries=0', '--target=0.01')
+  assert 'best of outcome (25k)' not in out and frontier_words.SCORER not in out
+
+
 def test_a_study_in_money(folder, capsys):
   rates = '--rates=train=1e12,prefill=1e12,decode=1e10,price=3600'
   code, out, err = run(capsys, folder / 'study', '--queries=1e4', rates, '--pretraining=counted')
@@ -99,6 +112,7 @@ def test_a_study_in_money(folder, capsys):
     (['fit.json', '--budget=-1'], 'not negative'),
     (['fit.json', '--inputs=C=6*Z'], "'Z' is none of N, P, D, C, k"),
     (['over.json'], 'no input N'),
+    (['study', '--queries=1e4,1e5'], 'one number, not 2'),
     (['study', '--pretraining=free'], "'sunk' or 'counted'"),
     (['study', '--rates=train=1'], 'prefill is missing'),
     (['study', '--rates=train=1,prefill=0,decode=1'], 'above 0'),

@@ -1,6 +1,7 @@
 """The report: self-contained, true to planted findings of either sign, there for small studies."""
 
 import ast
+import itertools
 import json
 import re
 import shutil
@@ -10,20 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from matplotlib.collections import PolyCollection
 
 from analysis import (
+  estimators,
   findings,
   frontier,
   frontier_plots,
+  frontier_words,
+  planning,
   plots,
   readings,
   report,
+  report_tables,
   residual_plots,
   style,
   tables,
   test_time,
 )
-from analysis.interpret import interpret
+from analysis.interpret import coverage_fits, interpret, thinned_beta
 
 ROOT = Path(__file__).parents[2]
 SMALL = synthetic.Truth(problems=40, samples=16, updates=(10, 40, 160))
@@ -202,9 +208,74 @@ def test_the_frontier_takes_any_strategy_but_the_oracle(test_time_study):
   cell = cell[(cell[keys[:4]] == splits.loc[i, keys[:4]]).all(axis=1)].iloc[0]
   assert reading.deployable.majority[i].mean() == pytest.approx(cell['value'])
   assert splits.loc[i, 'query_flops'] == pytest.approx(cell['flops'])
-  drawn = frontier_plots.frontier_figure(reading)
-  assert 'What training a scorer took is not in the totals' in drawn.caption
-  assert 'outcome (25k) with k = ' in drawn.caption or 'beam (25k) with k = ' in drawn.caption
+
+
+def test_that_a_scorer_was_trained_is_said_where_one_is_chosen_and_only_there(test_time_study):
+  reading, _, _ = test_time_study
+  without = reading.deployable.splits['scorer_name'] == ''
+  assert 0 < without.sum() < len(without)
+  plain = reading.deployable._replace(
+    splits=reading.deployable.splits[without].reset_index(drop=True),
+    majority=reading.deployable.majority[without], oracle=reading.deployable.oracle[without],
+  )  # fmt: skip
+  for of in (reading, reading._replace(deployable=plain)):
+    measured = frontier.measured(of.deployable, 1e3)
+    best = frontier.best_at(measured, frontier.default_budgets(measured.table))
+    some = best['scorer_name'] != ''
+    assert some.any() == (of is reading)
+    lines = frontier_words.best_split(measured, best)
+    said = [line for line in lines if ', the training of its scorer not counted' in line]
+    assert len(said) == len(best[some].drop_duplicates([*frontier.SPLIT, 'strategy']))
+    assert all('outcome (25k) with k = ' in line or 'beam (25k) with' in line for line in said)
+    assert set(said) <= set(findings.main(of, 1e3))
+    assert (frontier_words.SCORER in frontier_plots.split_figure(of, 1e3).caption) == some.any()
+    assert ('scorer' in frontier_plots.frontier_figure(of, 1e3).caption) == some.any()
+
+
+def test_coverage_laws_are_tested_on_a_k_that_they_have_not_seen(test_time_study):
+  """Of pass@1 and pass@2 alone: then the beta distribution is the one that has both."""
+  reading, page, said = test_time_study
+  assert len(reading.coverage) == 2 and (reading.coverage[['K', 'few']] == [8, 2]).all(axis=None)
+  for _, row in reading.coverage.iterrows():
+    cell = reading.study.counts[reading.study.counts['bank'] == row['bank']]
+    once, twice = (estimators.pass_at_k(cell['n'], cell['c'], k).mean() for k in (1, 2))
+    wrong, both = 1 - once, 1 - twice  # the moments of the chance of a wrong sample
+    size = (wrong - both) / (both - wrong**2)
+    k = np.arange(8)
+    expected = 1 - np.prod((wrong * size + k) / (size + k))
+    assert row['beta_predicted'] == pytest.approx(expected, abs=1e-5)
+    assert row['beta_low'] < row['measured'] < row['beta_high']
+  line = next(line for line in said if line.startswith('Coverage: '))
+  assert 'a beta-binomial of the banks thinned to 2 samples a problem by' in line
+  assert 'thinned to K/4 samples' in page
+
+
+def test_a_thinned_bank_is_all_of_its_subsets():
+  c, n, few = np.array([0, 1, 3, 6, 8, 2]), 8, 3
+  subsets = np.array(list(itertools.combinations(range(n), few)))
+  counts = [(np.arange(n) < right)[subsets].sum(axis=1) for right in c]
+  expected = estimators.fit_beta_binomial(np.concatenate(counts), few)
+  assert thinned_beta(c, np.full(6, n), few) == pytest.approx(expected, rel=1e-3)
+  even = thinned_beta(np.full(50, 16), np.full(50, 64), 16)  # no spread: a binomial
+  assert even[0] / sum(even) == pytest.approx(0.25) and sum(even) > 1e3
+
+
+def test_a_bank_without_a_right_sample_has_no_law_of_coverage_and_no_nan(test_time_study):
+  reading, _, _ = test_time_study
+  counts = reading.study.counts
+  one = counts['bank'] == counts['bank'].iloc[0]
+  study = reading.study._replace(counts=counts.assign(c=counts['c'].where(~one, 0)))
+  table = report_tables.coverage(coverage_fits(study, reading.quality))
+  assert table['measured'].tolist().count('0.0 %') == 1
+  assert 'nan' not in table.to_string() and (table == '').sum().max() == 1
+
+
+def test_majority_votes_are_those_that_stages_wrote_down(test_time_study, monkeypatch):
+  reading, _, _ = test_time_study
+  counted = frontier.qualities(reading.study._replace(workdir=Path('nowhere')))  # of the votes
+  assert np.array_equal(counted.majority, reading.quality.majority)
+  monkeypatch.setattr(estimators, 'majority_at_k', None)
+  assert np.array_equal(frontier.qualities(reading.study).majority, counted.majority)
 
 
 def test_a_strategy_that_is_no_better_is_not_called_so(test_time_study):
@@ -293,6 +364,12 @@ def test_pretraining_is_said_where_it_varies_and_only_there(reading, tmp_path):
     problems=20, budgets=(1e5, 4e5, 1.6e6), bases=(0.0, 1e5, 1e6), per_log_base=0.8, rl_gain={}
   )
   several = interpret(tables.read(synthetic.write(tmp_path / 'w', truth)))
+  law, fitted = several.loss_fit, tables.most_pretrained(several.losses)
+  assert law.rows + law.held == len(fitted) == len(several.losses) / 3
+  assert several.losses.loc[several.losses['held_out'], 'pretrain_tokens'].tolist() == [1e6]
+  assert len(residual_plots._loss_residuals(several)[2]) == len(fitted)
+  bands = plots.loss_figure(several).figure.axes[0].findobj(PolyCollection)
+  assert len(bands) == fitted['model'].nunique() == 3  # points of every base, the law of one
   words = []
   for of in (several, reading):
     page = ' '.join(report._laws(of) + report._frontier(of, 1e3))
@@ -305,10 +382,49 @@ def test_pretraining_is_said_where_it_varies_and_only_there(reading, tmp_path):
     assert said[0] > 0 and said[1] == 0, (phrase, said)
 
 
+@pytest.mark.parametrize('several', [False, True])
+def test_a_run_of_rl_is_named_where_there_are_several(reading, several):
+  measured = frontier.measured(reading.quality, 1e4)
+  best = frontier.best_at(measured, [measured.table['total'].max()])
+  best = best.assign(rl_algorithm='grpo(group=4)', rl_updates=40)
+  table, after = measured.table, measured.table['rl_updates'] > 0
+  if several:
+    name = np.where(table['rl_updates'] == 40, 'grpo(group=4)', 'grpo(group=16)')
+    table = table.assign(rl_algorithm=table['rl_algorithm'].where(~after, name))
+  (line,) = frontier_words.best_split(measured._replace(table=table), best)
+  assert ('40 RL updates of grpo(group=4), ' if several else '40 RL updates, ') in line
+
+
+def test_no_queries_are_no_queries(reading):
+  assert ' for 0 queries (' in findings.main(reading, 0.0)[0]
+  assert ' for 0 queries (' in frontier_plots.frontier_figure(reading, 0.0).caption
+  assert frontier_plots.split_figure(reading, 0.0).title.endswith(', 0 queries')
+  assert ' 0 queries, ' in ' '.join(report._frontier(reading, 0.0))
+
+
+def test_a_budget_too_small_within_the_ranges_may_buy_something_beyond(reading, monkeypatch):
+  problem = frontier.problem(reading.majority, reading.quality, 1e3)
+  beyond, within = (planning.cheapest(problem, inside) for inside in (False, True))
+  budgets = [(beyond * within) ** 0.5, 10 * within]
+  monkeypatch.setattr(frontier, 'default_budgets', lambda table: budgets)
+  parts = report._frontier(reading, 1e3)
+  rows = [part.count('<tr>') for part in parts if '<table>' in part]
+  assert beyond < within and rows == [2, 3]  # a head, and a row for each budget that buys a split
+
+
+def test_a_law_of_budgets_that_share_a_trunk_says_that_its_intervals_are_too_narrow(reading, page):
+  assert findings.TRUNKS in page[0].split('Held-out loss: L(N, D)')[1].split('<h3>')[0]
+  assert findings.TRUNKS in plots.loss_figure(reading).caption
+  records = reading.study.records
+  apart = reading.study._replace(records=records.assign(trunk=records['stage']))
+  assert findings.trunks(reading._replace(study=apart)) == []
+  assert findings.trunks(reading._replace(loss_fit=None)) == []
+
+
 def test_a_split_that_stays_the_best_is_said_once(reading):
   measured = frontier.measured(reading.quality, 1e4)
   top = measured.table['total'].max()
-  lines = findings.best_split(measured, frontier.best_at(measured, [top, 10 * top]))
+  lines = frontier_words.best_split(measured, frontier.best_at(measured, [top, 10 * top]))
   assert len(lines) == 1 and f'still the best of {style.flops(10 * top)}' in lines[0]
   assert ' SFT, ' in lines[0] and ' RL, ' in lines[0]
 
@@ -365,6 +481,10 @@ def test_command_line(workdir, tmp_path, capsys):
   assert report.main([str(tmp_path / 'f')]) == 2
   error = capsys.readouterr().err
   assert 'no study has run' in error and error.count('\n') == 1
+  for wrong in ('nan', '-1e9', 'inf', 'many', '1e3,1e4'):
+    assert report.main([str(workdir), f'--queries={wrong}']) == 2
+    error = capsys.readouterr().err
+    assert f'--queries={wrong}: ' in error and error.count('\n') == 1
 
 
 def test_ledger_finding_adds_up(reading):
@@ -377,8 +497,8 @@ def test_captions_are_the_findings(reading):
   drawn = {d.name: d.caption for d in plots.all_figures(reading)}
   measured = frontier.measured(reading.quality, frontier.default_queries(reading.quality))
   best = frontier.best_at(measured, frontier.default_budgets(measured.table))
-  assert drawn['loss'] == '\n'.join(findings.loss(reading))
-  assert all(line in drawn['frontier'] for line in findings.best_split(measured, best))
+  assert drawn['loss'] == '\n'.join([*findings.loss(reading), findings.TRUNKS])
+  assert all(line in drawn['frontier'] for line in frontier_words.best_split(measured, best))
 
 
 def test_residuals_are_the_fits_own_errors(reading):

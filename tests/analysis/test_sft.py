@@ -142,6 +142,38 @@ def test_accuracy_over_distinct_paths_of_runs_of_rft():
   compared = sft.compare(sft.cells(records(ADDITIVE, seeds=(0,))), made, resamples=0)
   law, first, second = best(compared, 'largest budget', 'rft', 'pass@1', joint=False)
   assert law == 'log-linear in paths, a size each' and first['error'] < 1e-6 < second['error']
+  few = records(ADDITIVE, seeds=(0,), sizes={'75k': 75e3})
+  few = few[few['sft_tokens'] < 3e5]
+  alone = sft.compare(sft.cells(few), made, resamples=0)
+  assert set(alone.table['cells']) == {'rft'} and sft.draw(alone) is None
+  with pytest.raises(BadInput, match='--out: a picture is of losses'):
+    sft._picture(alone, 'no.png')
+
+
+def test_the_nearest_cell_is_the_mean_of_the_seeds_that_are_as_near():
+  table = records(MULTIPLICATIVE, noise=0.3)
+  uneven = table.assign(sft_tokens=table['sft_tokens'] * (1 + 1e-3 * table['seed']))
+  compared = sft.compare(sft.cells(uneven), resamples=0)
+  cells = compared.cells.pivot_table(index='model', columns=['budget', 'seed'], values='loss')
+  of_seeds, last = cells[1].mean(axis=1), cells[0]
+  apart = np.log(last.div(of_seeds, axis=0)).to_numpy()
+  _, first, _ = best(compared, 'largest budget')
+  assert first['baseline'] == pytest.approx(np.sqrt(np.mean(apart**2)))
+  _, first, _ = best(compared, 'corner')
+  apart = np.log(last.loc['400k'] / of_seeds['150k'])
+  assert first['baseline'] == pytest.approx(np.sqrt(np.mean(apart**2)))
+
+
+@pytest.mark.parametrize('seeds', [(0, 1, 2), (0,)])
+def test_where_all_cells_of_the_most_tokens_repeat_the_next_are_left_out(seeds):
+  table = records(REPEATED, pools=(8e5,), seeds=seeds)
+  bank = table['metric'] == 'accuracy'
+  compared = sft.compare(sft.cells(table[~bank | (table['sft_tokens'] < 1e6)]), resamples=20)
+  once = compared.table.query("cells == 'no repeats' or measure == 'pass@1'")
+  for _, rows in once[once['split'] == 'largest budget'].groupby('measure'):
+    assert (rows['held'] == 4 * len(seeds)).all() and (rows['fitted'] == 12 * len(seeds)).all()
+  assert {'loss', 'pass@1'} <= set(once['measure']) and once['error'].notna().all()
+  assert 'nan' not in ' '.join(sft.words(compared))
 
 
 def test_too_few_cells_are_refused_in_one_line():

@@ -167,3 +167,7 @@ def test_the_command_prints_them_all(workdir, judged, tmp_path, capsys):
   assert (tmp_path / 'a.png').stat().st_size > 10_000
   assert audits.main([str(tmp_path)]) == 2 and audit.main([str(tmp_path)]) == 2
   assert 'no scores and no rescored bank' in capsys.readouterr().err
+  (tmp_path / 'audits.parquet').write_bytes(b'PAR1 cut off')
+  assert audits.main([str(tmp_path)]) == 2
+  error = capsys.readouterr().err
+  assert 'audits.parquet: not readable' in error and error.count('\n') == 1

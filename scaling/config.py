@@ -212,7 +212,7 @@ def default() -> ConfigDict:
   c.dpo.pairs_per_problem = 4  # in an epoch, at most
   c.dpo.rows = 32  # pairs of a batch
   c.dpo.epochs = 1.0  # over the pairs of a round
-  c.dpo.learning_rate = 2e-4  # for width 64, as of config.optimizer.width_exponent
+  c.dpo.learning_rate = 1e-5  # for width 64, as of config.optimizer.width_exponent
   c.dpo.warmup_steps = 5
   c.dpo.beta = 0.1  # of preference_losses.DpoOptions
   c.dpo.length_normalised = False  # log-ratios are means over a response's tokens, not sums

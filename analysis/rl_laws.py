@@ -126,7 +126,7 @@ def draw(name: str, found: Compared):
   """Windows of all seeds, and the laws: solid where they were fitted, dashed beyond."""
   figure, axes = style.new()
   points = found.points
-  for mark, (seed, one) in zip(itertools.cycle('os^vD'), points.groupby('seed')):
+  for mark, (seed, one) in zip(itertools.cycle('os^vDP*X'), points.groupby('seed')):
     axes.plot(one['samples'], one['gold'], mark, color=MUTED, ms=3, alpha=0.6, label=f'seed {seed}')
   grid = np.geomspace(points['samples'].min(), points['samples'].max(), 200)
   for law, one in found.fits.items():

@@ -53,11 +53,13 @@ def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
   return {'origin': begun}, model
 
 
-def sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool) -> dict:
-  """What the recipe of a bank has beside its model."""
+def sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool, number=1) -> dict:
+  """What the recipe of a bank has beside its model. number: of the round of a chain. Rounds draw
+  apart: a policy that learned from the noise of one meets other noise in the next."""
   drawn = dict(c.sample, pool=pool, problems=problems, n=n, measure=measure)
   samples = min(c.sample.block_samples, n)
   rows = min(c.sample.block_rows or samples, samples)
+  drawn |= {'round': number - 1} if number > 1 else {}
   return drawn | {'stop': list(c.sample.stop), 'block_samples': samples, 'block_rows': rows}
 
 

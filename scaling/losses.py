@@ -89,8 +89,8 @@ def policy(stats, batch, options: PolicyOptions, surrogate, was_clipped):
   through it.
 
   batch: `advantages`, `old_logp` [B, T] (the learner's own scoring pass before the update);
-  `reference_logp` and `kl_coef` [B, T] (beta) where there is a KL; `sampler_logp` where there is a
-  cap. watched: clipped, ratio_error, entropy, and kl, correction where they are.
+  `reference_logp`, `kl_coef` (beta) and `weights` [B, T] where there is a KL; `sampler_logp` where
+  there is a cap. watched: clipped, ratio_error, entropy, and kl, correction where they are.
   """
   ratio = jnp.exp(stats.logp - batch['old_logp'])
   watched = {
@@ -109,7 +109,9 @@ def policy(stats, batch, options: PolicyOptions, surrogate, was_clipped):
         f'config.rl.kl is {options.kl!r} as a term of the loss: k2 or k3 (k1 has no gradient in '
         "expectation); for a term of the reward set config.rl.kl_in='reward'"
       )
-    kl = kl_estimate(options.kl, stats.logp, batch['reference_logp'])
+    # Where nothing counts the reference is 0, and what overflows there is NaN in the gradient.
+    reference = jnp.where(batch['weights'] > 0, batch['reference_logp'], stats.logp)
+    kl = kl_estimate(options.kl, stats.logp, reference)
     loss, watched['kl'] = loss + batch['kl_coef'] * kl, kl
   if options.entropy_coef:
     loss -= options.entropy_coef * stats.entropy

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scaling import branches, fields, losses, test_time
+from scaling import branches, fields, losses, rounds, test_time
 from scaling.data.attempts import CRITIQUES
 from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import require
@@ -86,6 +86,11 @@ def _check(c: ConfigDict) -> None:
     'config.rl.kl_target is set and config.rl.kl_coef, which it starts from, is 0: set it',
   )
   require(
+    c.rl.reward != 'none' or how.zero_variance != 'resample',
+    "config.rl.reward is 'none', so no group has any variance, and config.rl.zero_variance "
+    "'resample' (as dapo and scalerl have it) draws others in vain: set it to 'keep'",
+  )
+  require(
     c.rl.group >= 2 or how.advantage in ('gae', 'batch_mean'),
     f'config.rl.group is {c.rl.group}: a group baseline needs 2 or more',
   )
@@ -113,6 +118,8 @@ def _check(c: ConfigDict) -> None:
     c.rl.reward in known,
     f'config.rl.reward: unknown {c.rl.reward!r}; {fields.near(c.rl.reward, known)}',
   )
+  if c.rl.reward in judges:
+    rounds.check_judge(c, judged=True)
   if c.rl.reward in test_time.scorers_of(c):
     for size in c.rl.sizes:
       require(

@@ -11,6 +11,7 @@ Axes: P prompts, G responses of each, S prompt width, R response width, T = S + 
 pool.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -108,8 +109,10 @@ class Layout(NamedTuple):
   """A batch without what the loss reads, and how that is put into it and taken out."""
 
   batch: dict
-  put: object  # [P, G, R] of responses -> as the batch has it
+  put: object  # [P, G, R] of responses' tokens -> as the batch has it
   take: object  # … and back
+  put_states: object  # the same of the states before these tokens, which a critic's values are of
+  take_states: object
   passed: tuple  # compute.Passed: needed, executed
 
 
@@ -125,21 +128,24 @@ def layout(prompts_PxS, prompt_lengths_P, drawn, shared: bool) -> Layout:
       'tokens': np.where(inside, drawn.tokens, 0).astype(np.int32),
     }
     same = lambda x: np.where(inside, x, 0).astype(np.float32)
-    return Layout(batch, same, same, passed)
+    return Layout(batch, same, same, same, same, passed)
   batch = assemble(prompts_PxS, prompt_lengths_P, drawn)
   mask, _ = batch.pop('mask'), batch.pop('segment_ids')  # a row is one sequence
 
-  def put(x):
+  before = np.roll(mask, -1, axis=1)  # a value is of the sequence up to and including its column
+
+  def put(x, where=mask):
     rows = np.zeros(mask.shape, np.float32)
-    rows[mask] = x[inside]
+    rows[where] = x[inside]
     return rows
 
-  def take(rows):
+  def take(rows, where=mask):
     x = np.zeros(inside.shape, np.float32)
-    x[inside] = rows[mask]
+    x[inside] = rows[where]
     return x
 
-  return Layout(batch, put, take, passed)
+  states = functools.partial(put, where=before), functools.partial(take, where=before)
+  return Layout(batch, put, take, *states, passed)
 
 
 def part(batch: dict, prompts: np.ndarray, total: int) -> dict:

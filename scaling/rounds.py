@@ -47,18 +47,22 @@ def check(c: ConfigDict) -> None:
     ('pairs' in c.dpo.feedback) == bool(c.dpo.pairs),
     "config.dpo.pairs names a file for feedback 'pairs': set both, or none",
   )
+  check_judge(c, bool({'self', *judges} & set(c.dpo.feedback)))
+  if tuple(c.dpo.feedback) != ('pairs',):
+    _check_samples(c)
+
+
+def check_judge(c: ConfigDict, judged: bool) -> None:
+  """BadInput for an unknown way to judge; where a model is to judge, for one that never saw how."""
   require(
     c.dpo.judge_by in JUDGED_BY,
     f'config.dpo.judge_by is {c.dpo.judge_by!r}: one of {", ".join(map(repr, JUDGED_BY))}',
   )
-  judged = {'self', *judges} & set(c.dpo.feedback) and c.dpo.judge_by == 'verdict'
   require(
-    not judged or c.data.style != 'short' or c.data.attempts > 0,
+    not judged or c.dpo.judge_by != 'verdict' or c.data.style != 'short' or c.data.attempts > 0,
     'config.data.attempts is 0, so no model was ever shown an attempt to judge: set it, say to '
     '0.25',
   )
-  if tuple(c.dpo.feedback) != ('pairs',):
-    _check_samples(c)
 
 
 def pool_of(feedback: str) -> str:
@@ -117,12 +121,12 @@ def chain(c, end, by: str, scorer, ends, add, called: str) -> None:
   for number in range(1, rounds + 1):
     label = f'{end.name}: dpo {called}, round {number}'
     if number > 1 and scorer is not None and c.dpo.fresh_scorer:
-      scorer = _goes_on(c, end, policy, scorer, f'{label}: {by}', add)
-    policy = _round(c, end, policy, by, called, label, ends, scorer, add)
+      scorer = _goes_on(c, end, policy, scorer, number, f'{label}: {by}', add)
+    policy = _round(c, end, policy, by, called, number, label, ends, scorer, add)
     branches.measure(c, end.common, policy, label, add)
 
 
-def _round(c, end, policy, by: str, called: str, label, ends, scorer, add) -> str:
+def _round(c, end, policy, by: str, called: str, number, label, ends, scorer, add) -> str:
   """Adds one round and the bank that it learns from; the id of its policy."""
   word, _, of = by.partition(' ')
   feedback = 'scorer' if scorer is not None else word
@@ -132,7 +136,7 @@ def _round(c, end, policy, by: str, called: str, label, ends, scorer, add) -> st
     recipe['pairs'] = preferences.identity(c.dpo.pairs)
     most = len(preferences.read_jsonl(c.dpo.pairs).pairs)
   else:
-    drawn = branches.sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False)
+    drawn = branches.sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False, number)
     recipe['bank'] = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
     recipe['samples'] = c.dpo.problems * c.dpo.n
   if feedback == 'judge':
@@ -150,10 +154,10 @@ def _round(c, end, policy, by: str, called: str, label, ends, scorer, add) -> st
   )  # fmt: skip
 
 
-def _goes_on(c, end, policy: str, scorer, label: str, add):
+def _goes_on(c, end, policy: str, scorer, number: int, label: str, add):
   """Adds a reward model that goes on from `scorer` on fresh samples of a policy: like `scorer`."""
   stage, recipe, _ = scorer
-  drawn = branches.sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
+  drawn = branches.sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False, number)
   bank = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)
   recipe = recipe | {'bank': bank}
   return add('preference', stage, label, **recipe), recipe, None

@@ -240,7 +240,7 @@ def _examples(c, recipe, label, number, teacher, source, earlier, scorers, add) 
   scorer = scorers.get((teacher.common['preset'], recipe.keep), (None,))[0]
   made = _new_prompts(c, recipe, label, teacher, source, add)
   if recipe.keep != 'gold':
-    drawn = branches.sampled(c, recipe.pool, its.problems, its.n, False)
+    drawn = branches.sampled(c, recipe.pool, its.problems, its.n, False, number)
     drawn |= {'temperature': its.temperature, **made}
     bank = add('sample', source, f'{label}: samples', **teacher.common, **drawn)
   return add(

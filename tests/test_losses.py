@@ -70,13 +70,29 @@ def test_the_kl_penalty_is_k3_by_hand():
   logp = jnp.log(jnp.array([[0.5, 0.25, 0.5]]))
   reference = jnp.log(jnp.array([[0.5, 0.5, 0.25]]))
   batch = {'advantages': jnp.zeros((1, 3)), 'old_logp': logp, 'reference_logp': reference}
-  batch['kl_coef'] = jnp.full((1, 3), 0.1)
+  batch['kl_coef'], batch['weights'] = jnp.full((1, 3), 0.1), jnp.ones((1, 3))
   per_token, watched = losses.clipped(stats_of(logp), batch, losses.PolicyOptions(kl='k3'))
   k3 = [[0, 2 - np.log(2) - 1, 0.5 + np.log(2) - 1]]
   np.testing.assert_allclose(watched['kl'], k3, atol=1e-6)
   np.testing.assert_allclose(per_token, 0.1 * np.array(k3), atol=1e-7)
   del batch['reference_logp'], batch['kl_coef']  # not read where it has no weight
   assert 'kl' not in losses.clipped(stats_of(logp), batch, losses.PolicyOptions())[1]
+
+
+def test_a_cell_that_counts_for_nothing_has_no_kl_however_unlikely_its_token():
+  """A padding token's log-probability may be anything, and the reference there is 0."""
+  batch = {
+    'advantages': jnp.zeros((1, 2)), 'old_logp': jnp.zeros((1, 2)), 'kl_coef': jnp.ones((1, 2)),
+    'reference_logp': jnp.array([[-1.0, 0.0]]), 'weights': jnp.array([[1.0, 0.0]]),
+  }  # fmt: skip
+
+  def loss(logp):
+    per_token, _ = losses.clipped(stats_of(logp), batch, losses.PolicyOptions(kl='k3'))
+    return jnp.sum(batch['weights'] * per_token)
+
+  value, grad = jax.value_and_grad(loss)(jnp.array([[-1.2, -500.0]]))
+  assert value == pytest.approx(np.exp(0.2) - 0.2 - 1, rel=1e-5)
+  np.testing.assert_allclose(grad, [[1 - np.exp(0.2), 0]], rtol=1e-5)
 
 
 def test_kl_estimates_of_samples_have_the_mean_of_the_divergence_and_of_its_gradient():

@@ -91,6 +91,7 @@ def test_loss_and_gradient_are_trls(name, beta):
   theirs = of_trl(options, clips, beta, logp, rows)
 
   weights = losses.AVERAGES[average](mask.astype(np.float32), GROUP)
+  rows['weights'] = weights
   policy = losses.PolicyOptions(*clips, kl='k3' if beta else '')
   zero = jnp.zeros((B, T))
 

@@ -66,12 +66,20 @@ def test_a_shared_prompt_gives_the_numbers_of_whole_rows(loss, how):
   np.testing.assert_allclose(moments, others, atol=1e-5)
 
 
-def test_a_critics_value_is_of_the_state_before_each_token():
+@pytest.mark.parametrize('shared', [True, False])
+def test_a_critics_value_is_of_the_state_before_each_token(shared):
   prompts, lengths, drawn = drawn_of()
   cfg = transformer.ModelConfig(**{**vars(CFG), 'head': 'scalar'})
   params = transformer.init(cfg, jax.random.key(0)) | {'head': np.ones(16, np.float32)}
-  laid = rollouts.layout(prompts, lengths, drawn, True)
-  found = train_step.token_stats(cfg, params, laid.batch).value.reshape(P, G, R)
+  laid = rollouts.layout(prompts, lengths, drawn, shared)
+  found = laid.take_states(
+    np.asarray(train_step.token_stats(cfg, params, laid.batch).value).reshape(
+      (P, G, R) if shared else (P * G, S + R)
+    )
+  )
+  there = laid.put_states(found) != 0  # what is learned stands where the values were read
+  assert there.sum() == (found != 0).sum() == drawn.lengths.sum()
+  np.testing.assert_array_equal(laid.take_states(laid.put_states(found)), found)
   for p, g in [(0, 0), (2, 1), (3, 2)]:
     whole = np.concatenate([prompts[p, : lengths[p]], drawn.tokens[p, g]])[None]
     place = np.arange(whole.shape[1], dtype=np.int32)[None]

@@ -38,6 +38,8 @@ def test_each_round_samples_the_policy_before_it_and_is_measured():
   for chain in (rounds[:3], rounds[3:]):
     assert by_id[chain[0].parent].kind == 'sft' and by_id[chain[0].parent].recipe['measure']
     assert [s.parent for s in chain[1:]] == [s.id for s in chain[:-1]]
+    draws = [by_id[s.recipe['bank']].recipe.get('round', 0) for s in chain]
+    assert draws == [0, 1, 2]  # apart: see `branches.sampled`
     for s in chain:
       fresh = by_id[s.recipe['bank']]
       assert fresh.kind == 'sample' and fresh.parent == s.parent

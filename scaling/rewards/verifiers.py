@@ -77,6 +77,7 @@ LIMITS = {  # of a job, by who scores
 }
 
 _NUMBER = re.compile(r'([+-]?)\$? ?([+-]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?', re.ASCII)
+_PLAIN = re.compile(r'[\s0-9.,+$%°-]*')  # no letter, which may be a variable, and no fraction
 _UNIT = re.compile(r"[ A-Za-z%°$/.']*")
 _SCALE = re.compile(r'\b(?:hundred|thousand|million|billion|trillion|dozen|[kKmMbB])\b', re.I)
 
@@ -231,7 +232,7 @@ def extract(response: str) -> str | None:
 def canonical(task: str, text: str) -> str | None:
   """An answer's canonical form, None where it is not of the task's kind of answer."""
   if task == 'math':
-    return number(text) or latex(text) or None
+    return (number(text) if _PLAIN.fullmatch(text) else None) or latex(text) or None
   if task in TEXTS:
     return ' '.join(unicodedata.normalize('NFKC', text).casefold().split()) or None
   kind = {'jsonl': 'number'}.get(task) or (ADMITTED[task].kind if task in ADMITTED else 'text')

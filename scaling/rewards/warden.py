@@ -32,11 +32,12 @@ PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 NOBODY = 65534
 VALUE_BYTES = 1 << 20  # of what a function returns
 
-# System calls that a job is refused: memory that no limit counts (SysV shared memory, memfd), and
-# doors into the kernel that no verdict needs. By machine: (audit architecture, numbers).
-REFUSED = {  # shmget semget msgget memfd_create ptrace add_key keyctl perf bpf userfaultfd io_uring
-  'x86_64': (0xC000003E, (29, 64, 68, 319, 101, 248, 250, 298, 321, 323, 425)),
-  'aarch64': (0xC00000B7, (194, 190, 186, 279, 117, 217, 219, 241, 280, 282, 425)),
+# System calls that a job is refused: memory that no limit counts (SysV shared memory, memfd), doors
+# into the kernel that no verdict needs, and sockets, of which those to a virtual machine's host
+# (AF_VSOCK) know no network namespace. By machine: (audit architecture, numbers).
+REFUSED = {  # socket shmget semget msgget memfd_create ptrace add_key keyctl perf bpf userfaultfd
+  'x86_64': (0xC000003E, (41, 29, 64, 68, 319, 101, 248, 250, 298, 321, 323, 425)),  # … io_uring
+  'aarch64': (0xC00000B7, (198, 194, 190, 186, 279, 117, 217, 219, 241, 280, 282, 425)),
 }
 
 libc = ctypes.CDLL(None, use_errno=True)

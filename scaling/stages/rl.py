@@ -266,11 +266,13 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
   recipe, how, mesh = tools.recipe, tools.how, tools.mesh
   (P, G, R), mask = taken.tokens.shape, taken.own
   problems = [tools.problems[i] for i in taken.chosen]
-  prompts, lengths, _ = batches.encode_prompts(problems, tools.vocab, tools.prompt_tokens)
+  S = tools.prompt_tokens + -(tools.prompt_tokens + R) % mesh.shape['sequence']  # rows split evenly
+  prompts, lengths, _ = batches.encode_prompts(problems, tools.vocab, S)
   laid = rollouts.layout(prompts, lengths, taken, tools.shared)
   where, temperature = sharding.batch(mesh), recipe['temperature']
   read = sharding.spread(where, laid.batch)
-  of = lambda score, params: laid.take(processes.gather(score(params, read, temperature)))
+  said = lambda score, params: processes.gather(score(params, read, temperature))
+  of = lambda score, params: laid.take(said(score, params))
   old_logp = of(tools.score, state.params)
   ledger = compute.score_pass(tools.cfg, *laid.passed)
   reference_logp = values = None
@@ -278,7 +280,7 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
     reference_logp = of(tools.score, tools.reference)
     ledger = compute.add(ledger, compute.score_pass(tools.cfg, *laid.passed))
   if side.critic is not None:
-    values = of(tools.critic_score, side.critic.params)
+    values = laid.take_states(said(tools.critic_score, side.critic.params))
     ledger = compute.add(ledger, compute.score_pass(tools.critic_cfg, *laid.passed))
   advantages, returns = advantages_of(tools, taken, old_logp, reference_logp, side.kl_coef, values)
   if tools.teacher is not None:
@@ -287,7 +289,7 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
     ledger = compute.add(ledger, spent)
 
   counted = mask
-  if recipe['zero_variance'] != 'keep':
+  if recipe['zero_variance'] != 'keep' and tools.teacher is None:  # a teacher has a word on all
     counted = mask & (taken.rewards.std(axis=1) > 0)[:, None, None]
   extra = {
     'advantages': advantages,
@@ -306,17 +308,17 @@ def learn(tools: Tools, state, side: Side, taken: Rollouts) -> tuple:
     again = side.cursor * recipe['epochs'] + epoch
     order = np.arange(P) if epoch == 0 else batches.rl_prompts(recipe['seed'], again, P, P)
     for chosen in np.split(order, M):
-      weigh = lambda mask, average=average, chosen=chosen: laid.put(
-        _spread(average(mask[chosen].reshape(-1, R).astype(np.float32), G), chosen, mask.shape)
+      weigh = lambda mask, average=average, chosen=chosen: _spread(
+        average(mask[chosen].reshape(-1, R).astype(np.float32), G), chosen, mask.shape
       )
-      rows = rollouts.part(batch | {'weights': weigh(counted)}, chosen, P)
+      rows = rollouts.part(batch | {'weights': laid.put(weigh(counted))}, chosen, P)
       rows = sharding.spread(where, rows)
       state, metrics = tools.train(state, rows, warm(recipe['learning_rate']), temperature)
       watched.append(metrics)
       if critic is not None:
         told = {'returns': returns, 'old_values': values}
-        told = {name: laid.put(x) for name, x in told.items()}
         told['weights'] = weigh(mask, losses.mean_over_tokens)
+        told = {name: laid.put_states(x) for name, x in told.items()}
         rows = sharding.spread(where, rollouts.part(laid.batch | told, chosen, P))
         rate = warm(recipe['critic_learning_rate'])
         critic, metrics = tools.critic_train(critic, rows, rate, 1.0)

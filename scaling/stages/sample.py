@@ -64,6 +64,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   there = processes.once(lambda: bank.prepare(where, about))
   blocks = blocks_of(there, len(problems), recipe['n'], P, S)
   seconds, key = stages.stopwatch({'seconds': 0.0}), stages.key(recipe['seed'], 'evaluation')
+  update = recipe.get('round', 0)  # of a chain: its rounds draw apart
   if blocks:
     params = stages.state_of(setting.workdir, stage.parent, setting.mesh).params
     sample = sample_step.make_sampler(cfg, shape, setting.mesh, how, truncation)
@@ -73,7 +74,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     prompts, lengths, hashes = batches.encode_prompts(padded, data.vocab, shape.prompt_tokens)
     asked = sharding.spread(sharding.rows(setting.mesh), (prompts, lengths, hashes))
     limits = sample_step.no_limits(shape)
-    drawn = processes.gather(sample(params, *asked, key, 0, s, recipe['temperature'], ends, limits))
+    drawn = processes.gather(
+      sample(params, *asked, key, update, s, recipe['temperature'], ends, limits)
+    )
     if not np.isfinite(drawn.logprobs).all():
       raise stages.NonFinite(f'block {index + 1}: log-probs', bank.spent(where, stage.id))
     table = bank.rows(

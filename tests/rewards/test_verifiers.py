@@ -304,6 +304,13 @@ def maths(answer):
     ('(1,2)', '(2,1)', False),
     ('3', '4', False),
     ('3', 'x', False),
+    # a letter behind a number is a variable, and what follows a stroke a denominator
+    ('2x', '2', False),
+    ('2', '2x', False),
+    ('2x', '2x', True),
+    ('3i', '3x', False),
+    ('5/x', '5', False),
+    ('50', '$50.00$', True),
     (r'\frac{1}{2}', '', False),
     # read as a relation by one order, and as the interval it describes by the other
     ('1<x<2', '(1,2)', False),

@@ -245,32 +245,51 @@ def test_episodes_that_do_not_fit_in_a_row_are_refused():
   rl.check_room(recipe | {'response_tokens': 10}, data)
 
 
-@pytest.mark.parametrize('warmup, rates', [(5, [0.3, 0.6, 0.9, 1.2]), (0, [1.5] * 4)])
-def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
-  """By hand: 2 epochs of 2 minibatches are 4 steps an update; the first of 5 is a fifth of 1.5."""
-  c = tiny.get_config()
-  c.rl.epochs, c.rl.warmup_steps = 2, warmup
-  recipe = _of_kind_in(c, 'rl')[0].recipe | {'learning_rate': 1.5}
-  P, G, R, seen = recipe['prompts'], recipe['group'], recipe['response_tokens'], []
-
-  def train(state, batch, rate, temperature):
-    seen.append(rate)
-    return state, {'loss': 0.0, 'grad_norm': 0.0, 'ratio_error': 0.0}
-
+def _tools_and_rollouts(recipe, train, **changed):
+  """Tools that score 0 everywhere and learn by `train`, and Rollouts of responses of a token."""
+  P, G, R = recipe['prompts'], recipe['group'], recipe['response_tokens']
   zeros = dict.fromkeys(rl.Tools._fields)
   tools = rl.Tools(**zeros)._replace(
     recipe=recipe, cfg=stages.model(recipe), how=Mechanics(), mesh=sharding.make_mesh(),
     vocab=VOCABS['arithmetic'], prompt_tokens=8, shared=True, train=train,
     problems=[batches.Problem(f'p{i}', 'jsonl', f'{i}+1=', '', '1', {}) for i in range(P)],
     score=lambda params, batch, temperature: np.zeros(batch['tokens'].shape, np.float32),
-  )  # fmt: skip
+  )._replace(**changed)  # fmt: skip
   own = np.arange(R) < np.ones((P, G, 1))
   taken = rollouts.Rollouts(
     np.arange(P), own * 1, own.sum(axis=2), own[..., 0], own, own * 0.0,
     np.eye(P, G), np.eye(P, G), np.int64(0), np.array([P, 0, 0, 0.25, 0.25]),
   )  # fmt: skip
+  return tools, taken, carried.Side([], 1, np.full(P, np.nan), 0.0, None)
+
+
+def test_rows_split_over_the_sequence_axis_whatever_the_response_s_width():
+  recipe, seen = _of_kind('rl')[0].recipe | {'response_tokens': 17}, []
+
+  def train(state, batch, rate, temperature):
+    seen.append(batch['tokens'])
+    return state, {'loss': 0.0, 'grad_norm': 0.0, 'ratio_error': 0.0}
+
+  mesh = sharding.make_mesh(sequence=2)
+  tools, taken, side = _tools_and_rollouts(recipe, train, mesh=mesh, shared=False)
+  rl.learn(tools, types.SimpleNamespace(step=np.int32(0), params=None), side, taken)
+  assert seen[0].shape == (8, 8 + 17 + 1) and seen[0].sharding.shard_shape(seen[0].shape)[1] == 13
+
+
+@pytest.mark.parametrize('warmup, rates', [(5, [0.3, 0.6, 0.9, 1.2]), (0, [1.5] * 4)])
+def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
+  """By hand: 2 epochs of 2 minibatches are 4 steps an update; the first of 5 is a fifth of 1.5."""
+  c = tiny.get_config()
+  c.rl.epochs, c.rl.warmup_steps = 2, warmup
+  recipe = _of_kind_in(c, 'rl')[0].recipe | {'learning_rate': 1.5}
+  seen = []
+
+  def train(state, batch, rate, temperature):
+    seen.append(rate)
+    return state, {'loss': 0.0, 'grad_norm': 0.0, 'ratio_error': 0.0}
+
+  tools, taken, side = _tools_and_rollouts(recipe, train)
   state = types.SimpleNamespace(step=np.int32(0), params=None)
-  side = carried.Side([], 1, np.full(P, np.nan), 0.0, None)
   rl.learn(tools, state, side, taken)
   np.testing.assert_allclose(seen, rates)
   state.step = np.int32(4)
@@ -288,6 +307,7 @@ def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
     ({'runs': ("grpo(group='x')",)}, 'group is .x., and it must be a whole number'),
     ({'runs': ('grpo(minibatches=3)',)}, 'minibatches .3. does not divide config.rl.prompts'),
     ({'group': 1}, 'a group baseline needs 2'),
+    ({'runs': ("dapo(reward='none', teacher='25k')",)}, "no group has any variance, .*to 'keep'"),
     ({'kl': 'k1', 'kl_coef': 0.1}, "'k1' as a term of the loss"),
     ({'kl_target': 0.1}, 'kl_coef, which it starts from, is 0'),
     ({'staleness': 9}, 'at most 8'),
@@ -307,4 +327,16 @@ def test_a_run_that_cannot_be_is_one_line(change, message):
   c = tiny.get_config()
   c.rl.update(change)
   with pytest.raises(BadInput, match=message):
+    study.expand(c)
+
+
+def test_a_judge_that_cannot_judge_is_one_line():
+  c = tiny.get_config()
+  c.rl.reward = 'judge 25k'
+  with pytest.raises(BadInput, match=r'^config.data.attempts is 0, so no model was ever shown'):
+    study.expand(c)
+  c.data.attempts = 0.5
+  study.expand(c)
+  c.dpo.judge_by = 'verdit'
+  with pytest.raises(BadInput, match=r"^config.dpo.judge_by is 'verdit': one of 'verdict'"):
     study.expand(c)

@@ -14,6 +14,7 @@ from scaling.model.transformer import Mechanics
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 from tests import tiny
+from tests.stages.by_hand import begin, setting_of
 
 
 @pytest.fixture(scope='module')
@@ -45,6 +46,16 @@ def test_the_bank_has_every_sample_once_with_its_text_and_log_probs(banked, tiny
   prompts = table.drop_duplicates('problem')['prefill_flops']
   assert 2 * prompts.sum() == pytest.approx(cost['prefill'])  # once for each block of 4 samples
   assert table['decode_flops'].sum() == pytest.approx(cost['decode'])
+
+
+def test_a_later_round_draws_other_samples_of_the_same_model(banked, tiny_workdir, tmp_path):
+  stage, table, _ = banked
+  workdir = shutil.copytree(tiny_workdir, tmp_path / 'w')
+  again = stages.make('sample', stage.parent, '', stage.recipe | {'measure': False, 'round': 1})
+  sampling.run(setting_of(workdir), begin(workdir, again))
+  found = bank.of_stage(workdir, again.id)
+  assert (found[['problem', 'sample']] == table[['problem', 'sample']]).all(axis=None)
+  assert (found['response'] != table['response']).mean() > 0.5
 
 
 def test_prompts_of_the_bank_are_in_no_training_pool(banked, tiny_workdir):

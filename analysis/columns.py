@@ -67,6 +67,8 @@ def read(
   wanted |= {key: text for key, text in (('se', se), ('trials', trials)) if text}
   series = {key: resolve(text, frame, columns) for key, text in wanted.items()}
   held = _mask('holdout', holdout, frame, columns)
+  if isinstance(holdout, str) and not held.any():
+    raise BadInput(f'holdout {holdout!r} holds for no row, so nothing would be tested: change it')
   groups = resolve(clusters, frame, columns) if clusters else None
   out = np.zeros(len(frame), bool)
   dropped = []

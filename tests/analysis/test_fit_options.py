@@ -261,6 +261,7 @@ def test_the_same_call_gives_the_same_bits():
     ('power', {'drop': 'top:99:L'}, 'with a count of 1 to 15'),
     ('power', {'drop': 'x + 1'}, 'write a comparison'),
     ('power', {'holdout': 'x > oops'}, "column 'oops' is not there; there are x, L"),
+    ('power', {'holdout': 'x > 1e99'}, 'holds for no row, so nothing would be tested'),
     ('power', {'drop': 'x > 0'}, 'no row is left'),
     ('power', {'drop': 'x > 1e4'}, 'one point does not determine 3 parameters'),
   ],

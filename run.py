@@ -2,7 +2,7 @@
 
 All that a study measures goes into the workdir, its report too. Run the same command again, and
 what is done is not done again; a run that was cut off goes on where it stood. A field of the config
-is overridden by --config.KEY=VALUE, say --config.sft.tokens="(1e5,1e6)"; scaling/config.py says
+is overridden by --config.KEY=VALUE, say --config.sft.learning_rate=1e-3; scaling/config.py says
 what each field means.
 --ask="12+34-5=" puts one prompt to the last model that was trained, and shows what it says.
 
@@ -66,16 +66,15 @@ def _start(mesh: dict) -> None:
   processes.watch()
 
 
-def _report(workdir: str, name: str) -> tuple[str, list[str]]:
-  """Writes the report and returns (its path, its findings)."""
+def _report(workdir: str, name: str) -> str:
+  """Writes the report and returns what to print: its first findings, and its path."""
   from analysis import errors, report
 
   print('writing the report', flush=True)
   try:
-    path, findings = report.write(workdir, name)
+    return report.closing(*report.write(workdir, name))
   except errors.BadInput as error:
     raise BadInput(f'the study ended, and there is no report: {error}') from error
-  return str(path), findings
 
 
 def _unknown_key(argv: list[str]) -> str | None:
@@ -157,6 +156,9 @@ def main(_):
     _fail(f'{path}: its get_config returns nothing' if path else example)
   if WORKDIR.value is None and not PLAN.value and COMPILE_FOR.value is None:
     _fail('say where it goes: --workdir=results/NAME')
+  if '://' in (WORKDIR.value or ''):
+    needed = 'it must be a folder, which all hosts mount, say by gcsfuse or Filestore'
+    _fail(f'--workdir={WORKDIR.value}: {needed}')
   try:
     config = CONFIG.value.copy_and_resolve_references()
   except OSError as error:  # the flag puts off what went wrong when it was read
@@ -167,7 +169,9 @@ def main(_):
 
   try:
     if PLAN.value:
-      print(plan.describe(config, study.expand(config), WORKDIR.value))
+      tree = study.expand(config)
+      study.check_data(config, WORKDIR.value)
+      print(plan.describe(config, tree, WORKDIR.value))
       return
     if ASK.value is not None:
       from scaling import ask
@@ -182,7 +186,7 @@ def main(_):
     checks.validate(config)
     _start(config.mesh.to_dict())
     study.run(config, WORKDIR.value)
-    path, findings = processes.once(lambda: _report(WORKDIR.value, config.name))
+    said = processes.once(lambda: _report(WORKDIR.value, config.name))
   except BadInput as error:
     _fail(str(error), processes.leave)
   except processes.Preempted:
@@ -202,8 +206,7 @@ def main(_):
       print(f'run.py: this process of the run stops; {words}', file=sys.stderr)
     processes.leave(1)
   if processes.first():
-    print('\n'.join(f'- {finding}' for finding in findings))
-    print(f'\nThe report: {path}')
+    print(said)
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ from analysis import (
   plan_plots,
   plan_words,
   planning,
+  readings,
   tables,
 )
 from analysis.errors import BadInput
@@ -196,7 +197,7 @@ def _of_study(args, asked, rates):
   if budgets:
     best = frontier.best_at(measured, budgets)
     print('measured: chosen on half of the problems, scored on the rest')
-    print(text_table(_measured_table(best, say, frontier_words.several_runs(measured))))
+    print(text_table(_measured_table(best, say, readings.several_runs(measured.table))))
     for line in frontier_words.scorer(best):
       print(line)
   for target in asked.targets:
@@ -232,7 +233,7 @@ def _cheapest(measured, target):
   if rows.empty:
     return f'no split reaches {percent(target)}'
   row = rows.iloc[0].to_dict() | {'affordable': 1, 'solves': True}
-  split = frontier_words.split_words(row, runs=frontier_words.several_runs(measured))
+  split = frontier_words.split_words(row, runs=readings.several_runs(measured.table))
   low, high = percent(row['quality_low']), percent(row['quality_high'])
   said = f'{amount(row["total"], measured.unit)}, {split}: {percent(row["quality"])} '
   said += f'({low} to {high}; in sample)'

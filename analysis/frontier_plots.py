@@ -175,7 +175,7 @@ def split_figure(reading: Reading, queries: float | None = None) -> Drawing | No
 
 
 def _split_bars(axes, measured: Measured, best):
-  rows, several = np.arange(len(best))[::-1], frontier_words.several_runs(measured)
+  rows, several = np.arange(len(best))[::-1], readings.several_runs(measured.table)
   left, solves = np.zeros(len(best)), best.index.isin(frontier.solving(best).index)
   for stage in frontier.STAGES:
     if stage == 'pretrain' and measured.pretraining == 'sunk':

@@ -55,7 +55,8 @@ def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
       first[split] = place, lines[place].removesuffix('.')
       continue
     line = f'Best split of {budget} for {human(measured.queries)} queries (pretraining '
-    line += f'{measured.pretraining}): {split_words(row, runs=several_runs(measured))}; {score}; '
+    split_said = split_words(row, runs=readings.several_runs(measured.table))
+    line += f'{measured.pretraining}): {split_said}; {score}; '
     line += 'spent on ' + ', '.join(
       f'{100 * row[f"share_{stage}"]:.0f} % {stage_name(stage)}'
       for stage in frontier.STAGES
@@ -65,12 +66,6 @@ def best_split(measured: frontier.Measured, best: pd.DataFrame) -> list[str]:
     first[split] = len(lines), line
     lines.append(line + '.')
   return list(dict.fromkeys(lines))
-
-
-def several_runs(measured: frontier.Measured) -> bool:
-  """Whether several runs of RL are among the splits, so that one has to be named."""
-  table = measured.table
-  return table.loc[table['rl_updates'] > 0, 'rl_algorithm'].nunique() > 1
 
 
 def scorer(chosen: pd.DataFrame) -> list[str]:

@@ -1,5 +1,7 @@
 """The figures of a report. Each is a Drawing: what it shows is in its caption, from the numbers."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
@@ -15,7 +17,7 @@ from analysis.regression import COLUMNS
 from analysis.residual_plots import residuals_figure
 from analysis.style import ACCENT, INK, MUTED, Drawing, human
 from analysis.tables import most_pretrained
-from analysis.test_time_plots import compute_optimal_figure, strategies_figure
+from analysis.test_time_plots import COLOURS, compute_optimal_figure, strategies_figure
 
 SOLID = {'marker': 'o', 'markeredgecolor': 'white', 'markeredgewidth': 0.8}
 
@@ -85,9 +87,10 @@ def curves_figure(reading: Reading) -> Drawing | None:
 @style.styled
 def loss_figure(reading: Reading) -> Drawing | None:
   """Held-out loss against SFT tokens by size, the held-out point ringed, with the law where it was
-  fitted: of the bases of the most pretraining."""
+  fitted: of the bases of the most pretraining. None where no model has several budgets."""
   losses, law = reading.losses, reading.loss_fit
-  if losses.empty:
+  of_a_model = losses.groupby(['params_non_embedding', 'pretrain_tokens']).size()
+  if losses.empty or of_a_model.max() < 2:
     return None
   figure, axes = style.new(width=7.0, height=4.0)
   colours = style.ramp(losses['params_non_embedding'].unique())
@@ -139,9 +142,11 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
     return None
   table = table[table['seed'] == table['seed'].min()]
   sizes = sorted(table['params_non_embedding'].unique())[-4:]
-  figure, panels = style.new(
-    1, len(sizes), width=2.2 + 2.6 * len(sizes), height=3.7, sharey=True, squeeze=False
-  )
+  runs = sorted(table.loc[table['rl_updates'] > 0, 'rl_algorithm'].unique())
+  runs = {run: COLOURS[i % len(COLOURS)] for i, run in enumerate(runs)}
+  several = len(runs) > 1
+  width, height = 2.2 + 2.6 * len(sizes), 3.7 + 0.2 * len(runs) * several
+  figure, panels = style.new(1, len(sizes), width=width, height=height, sharey=True, squeeze=False)
   tokens = sorted(table['sft_tokens'].unique())
   shown = [
     tokens[i] for i in np.unique(np.linspace(0, len(tokens) - 1, budgets).round().astype(int))
@@ -157,9 +162,11 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
         axes, cell, counts[cell['bank']], colours[cell['sft_tokens']]
       )
     after = cells[cells['rl_updates'] > 0].sort_values(['sft_tokens', 'rl_updates'])
-    if not after.empty:
-      cell, label = after.iloc[-1], 'the largest SFT, then RL'
-      handles[label] = _coverage_curve(axes, cell, counts[cell['bank']], ACCENT)
+    after = after[after['sft_tokens'] == after['sft_tokens'].max()]
+    for _, cell in after.drop_duplicates('rl_algorithm', keep='last').iterrows():
+      run = cell['rl_algorithm']
+      label = textwrap.fill(f'then {run}' if several else 'the largest SFT, then RL', 50)
+      handles[label] = _coverage_curve(axes, cell, counts[cell['bank']], runs[run])
     style.log_axis(axes.xaxis, 1, K, ticks=style.few(estimators.default_ks(4 * K)), base=2)
     style.percent_axis(axes.yaxis)
     axes.set_title(f'{cells["model"].iloc[0]}')
@@ -167,16 +174,20 @@ def coverage_figure(reading: Reading, budgets: int = 5) -> Drawing | None:
     axes.set_ylim(0, 1.02)
   panels[0][0].set_ylabel('pass@k (oracle)')
   first = table.iloc[0]
+  between = ' ' if len(sizes) > 1 else '\n'
   figure.suptitle(
-    f'n = {int(first["problems"])} problems × {int(first["n"])} samples; points: measured, 95 %; '
-    'solid: beta-binomial; dotted: exp(−a k^−b)',
+    f'n = {int(first["problems"])} problems × {int(first["n"])} samples; points: measured, 95 %;'
+    f'{between}solid: beta-binomial; dotted: exp(−a k^−b)',
     fontsize=8.5,
     color=MUTED,
     x=0.01,
     ha='left',
   )
   figure.legend(
-    handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 4)
+    handles.values(),
+    handles.keys(),
+    loc='outside lower center',
+    ncols=min(len(sizes), 2) if several else min(len(handles), 2 + len(sizes), 4),
   )
   drawn = f'Drawn: beta-binomials of all samples, power laws of k ≤ {table["few"].iloc[0]}.'
   caption = '\n'.join([*findings.coverage(reading), *([drawn] if 'a' in table else [])])
@@ -252,15 +263,18 @@ def rl_figure(reading: Reading) -> Drawing | None:
     )
   right.axvline(0, color=INK, lw=0.9)
   names = [
-    f'{readings.run_name(p, changes)}, SFT {human(p["sft_tokens"])}\n{int(p["rl_updates"])} updates'
+    textwrap.fill(f'{readings.run_name(p, changes)}, SFT {human(p["sft_tokens"])}', 32)
     for _, p in last.iterrows()
   ]
-  right.set_yticks(rows, names, fontsize=8)
+  updates = [f'{name}\n{u:.0f} updates' for name, u in zip(names, last['rl_updates'])]
+  right.set_yticks(rows, updates, fontsize=8)
+  keys = [left.plot([], [], color=colours[tuple(p[RUN])], **SOLID)[0] for _, p in last.iterrows()]
+  figure.legend(keys, names, loc='outside lower left', ncols=min(len(names), 3))
   right.set_ylim(-0.6, len(last) - 0.4)
   right.margins(x=0.25)
   style.percent_axis(right.xaxis)
   right.grid(axis='y', visible=False)
-  right.set_title('change of pass@1 over the SFT parent')
+  right.set_title('pass@1 over the SFT parent')
   right.set_xlabel(f'points, 95 %, paired over n = {int(last["problems"].iloc[0])} problems')
   return Drawing('rl', 'Reinforcement learning', figure, '\n'.join(findings.rl(reading)))
 

@@ -139,6 +139,11 @@ def in_order(kinds) -> list[str]:
   return [k for k in first if k in set(kinds)] + sorted(set(kinds) - set(first))
 
 
+def several_runs(table: pd.DataFrame) -> bool:
+  """Whether a table of cells or splits has several runs of RL, so that one has to be named."""
+  return table.loc[table['rl_updates'] > 0, 'rl_algorithm'].nunique() > 1
+
+
 def run_name(row, changes: pd.DataFrame) -> str:
   """'150k' and, where `changes` has runs of several algorithms, ', dapo'."""
   name = group_name(row, changes['pretrain_tokens'].nunique() > 1)

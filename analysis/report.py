@@ -5,6 +5,7 @@ python -m analysis.report WORKDIR [--study=NAME] [--queries=1e5] [--figures=DIR]
 
 import html
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,15 @@ from analysis.style import flops, human, text
 
 DEFINITIONS = {
   'cell': 'one checkpoint that was measured: a seed, a model size, SFT tokens and RL updates.',
+  'trunk, branch': 'SFT runs once at a constant learning rate, the trunk; for each budget of '
+  'tokens a branch leaves it, lowers the rate to 0 and is measured.',
+  'bank': 'the samples of one model on a set of problems, one row each, with their verdicts; all '
+  'estimates at all k are of the same samples.',
+  'verdict, gold': 'right or wrong, by the verifier of the task. Gold: that verdict, beside what a '
+  'reward model says; a gold response is the one that the data have.',
+  'split': 'one way to spend a budget: model size, SFT tokens, RL updates, and k samples a query.',
+  'SFT tokens': 'of a cell: those read, without padding. A stage is named by its budget, which '
+  'counts all positions of the packed rows and is a few per cent larger.',
   'held-out loss': 'mean negative log-likelihood of the gold response, in nats per response token, '
   'on problems no training stage has seen.',
   'pass@k': 'the chance that k samples of a problem hold a correct one, the mean over problems: '
@@ -66,6 +76,9 @@ DEFINITIONS = {
   'not identified': 'the 95 % interval of a parameter reaches its bound or spans a factor above '
   '1000: these data do not determine it.',
 }
+SMOKE = (
+  'This is a smoke variant: every kind of stage, as small as it runs. Its numbers mean nothing.'
+)
 SCORERS = (
   'AUC: the chance that a right response has a higher score than a wrong one; within problems: of '
   'the same problem, which is what re-ranking needs. Calibration error: how far the share of right '
@@ -100,6 +113,7 @@ h2, h3, figure { scroll-margin-top: 12px; }
 h2 { font-size: 1.2rem; margin: 42px 0 10px; padding-top: 14px; border-top: 1px solid #d9dee4; }
 h3 { font-size: 1rem; margin: 26px 0 6px; }
 p, li { max-width: 74ch; }
+.note { background: #fff4d6; border-left: 4px solid #d9a300; padding: 8px 12px; }
 .quiet { color: #6b7785; font-size: .9rem; overflow-wrap: anywhere; } .quiet a { color: inherit; }
 ol.findings { padding-left: 1.3em; } ol.findings li { margin: 0 0 10px; }
 figure { margin: 12px 0 34px; }
@@ -146,6 +160,12 @@ def write(workdir, study: str | None = None, queries: float | None = None, figur
   return path, said
 
 
+def closing(path, said: list[str], most: int = 3) -> str:
+  """What is printed of a report: its first findings, how many more it has, and its path."""
+  left = f' (all {len(said)} findings)' if len(said) > most else ''
+  return '\n'.join([*(f'- {finding}' for finding in said[:most]), '', f'The report: {path}{left}'])
+
+
 def render(reading: Reading, queries: float | None = None) -> tuple[str, list[str]]:
   """(the page, its main findings)."""
   study = reading.study
@@ -156,7 +176,8 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
   whole += '.' if ended == total else ': an interrupted study, reported as far as it went.'
   seeds = ', '.join(str(s) for s in sorted(study.records['seed'].unique()))
   drawings = plots.all_figures(reading, queries)
-  body = [_list(said) if said else '<p>No finding yet: the study has measured too little.</p>']
+  body = [f'<p class="note">{SMOKE}</p>'] if _is_smoke(study) else []
+  body += [_list(said) if said else '<p>No finding yet: the study has measured too little.</p>']
   if reading.missing:
     body.append('<p class="quiet">Laws that need more data:</p>')
     body.append(_list(reading.missing, 'ul', 'quiet'))
@@ -208,6 +229,12 @@ def render(reading: Reading, queries: float | None = None) -> tuple[str, list[st
     f'<body><main>{"".join(body)}</main></body></html>\n'
   )
   return page, said
+
+
+def _is_smoke(study: tables.Study) -> bool:
+  """Whether a study is the smoke variant of an experiment, by its name or its command."""
+  command = str(study.plan.get('command', ''))
+  return study.name.endswith('_smoke') or re.search(r'\.py[:,\w/]*\bsmoke\b', command) is not None
 
 
 def _anchor(title):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis import findings
+from analysis import findings, readings
 from analysis.style import flops, human, percent
 
 
@@ -36,6 +36,8 @@ def coverage(cells) -> pd.DataFrame:
   out = pd.DataFrame({'model': cells['model'], 'seed': cells['seed']})
   out['SFT tokens'] = [human(v) for v in cells['sft_tokens']]
   out['RL updates'] = cells['rl_updates'].astype(int)
+  if readings.several_runs(cells):
+    out['of'] = cells['rl_algorithm'].where(cells['rl_updates'] > 0, '')
   told = lambda column, say: ['' if np.isnan(v) else say(v) for v in cells[column]]
 
   def between(name, say):

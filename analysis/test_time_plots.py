@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import ticker
 
-from analysis import findings, style, test_time
+from analysis import findings, readings, style, test_time
 from analysis.interpret import Reading
 from analysis.style import ACCENT, INK, MUTED, Drawing, strategy_name
 
@@ -39,6 +39,7 @@ def strategies_figure(reading: Reading) -> Drawing | None:
   rank = lambda arm: (first.index(arm[0]) if arm[0] in first else 2, arm)
   arms = sorted((arm for arm in pairs if arm[0] != 'oracle'), key=rank)
   look, handles = _look(arms), {}
+  several = readings.several_runs(reading.coverage)
   figure, panels = style.new(
     1, len(sizes), width=3.6 + 3.0 * len(sizes), height=4.3, sharey=True, squeeze=False
   )
@@ -64,13 +65,13 @@ def strategies_figure(reading: Reading) -> Drawing | None:
       top = max(top, points['high'].max())
     style.log_axis(axes.xaxis, rows['flops'].min(), rows['flops'].max(), 'FLOP')
     one = rows.iloc[0]
-    axes.set_title(f'{model}, {style.human(one["sft_tokens"])} SFT tokens{_updates(one)}')
+    axes.set_title(f'{model}, {style.human(one["sft_tokens"])} SFT tokens{_updates(one, several)}')
     axes.set_xlabel('model FLOPs of a query')
     if one['seeds'] > 1:
       axes.set_title(axes.get_title(loc='left') + f', {one["seeds"]:.0f} seeds')
   style.percent_axis(panels[0][0].yaxis)
   oracle = table.loc[table['strategy'] == 'oracle', 'value'].max()
-  panels[0][0].set_ylim(0, min(1.02, 1.06 * np.nanmax([top, oracle])))
+  panels[0][0].set_ylim(0, min(1.02, 1.06 * max(np.nanmax([top, oracle]), 0.02)))
   panels[0][0].set_ylabel('share of problems solved')
   figure.suptitle(
     f'n = {int(table["problems"].max())} problems; bars: 95 %, problems resampled'
@@ -85,8 +86,10 @@ def strategies_figure(reading: Reading) -> Drawing | None:
   return Drawing('strategies', title, figure, ' '.join(caption))
 
 
-def _updates(row) -> str:
-  return f', {row["rl_updates"]:.0f} RL updates' if row['rl_updates'] else ''
+def _updates(row, several: bool) -> str:
+  if not row['rl_updates']:
+    return ''
+  return f', {row["rl_updates"]:.0f} RL updates' + (f' of {row["rl_algorithm"]}' if several else '')
 
 
 @style.styled
@@ -144,15 +147,17 @@ def compute_optimal_figure(reading: Reading) -> Drawing | None:
   right.set_title('each bin’s choice, on all problems')
   right.set_xlabel('solved (bar, in sample); pass rate of 1 sample ( | )')
   many = f', {found.seeds} seeds' if found.seeds > 1 else ''
+  several = readings.several_runs(reading.coverage)
   figure.suptitle(
-    f'{found.cell["model"]}, {_cell_words(found.cell)}; n = {int(table["problems"].iloc[0])} '
-    f'problems × {found.n} samples{many}; hardest bin at the bottom',
+    f'{found.cell["model"]}, {_cell_words(found.cell, several)}; '
+    f'n = {int(table["problems"].iloc[0])} problems × {found.n} samples{many}; '
+    'hardest bin at the bottom',
     fontsize=8.5, color=MUTED, x=0.01, ha='left',
   )  # fmt: skip
   title = 'Compute-optimal test time'
   return Drawing('compute_optimal', title, figure, ' '.join(findings.compute_optimal(reading)))
 
 
-def _cell_words(cell) -> str:
-  """'1.6M SFT tokens, 80 RL updates'."""
-  return f'{style.human(cell["sft_tokens"])} SFT tokens{_updates(cell)}'
+def _cell_words(cell, several: bool) -> str:
+  """'1.6M SFT tokens, 80 RL updates'; several: '1.6M SFT tokens, 80 RL updates of dapo'."""
+  return f'{style.human(cell["sft_tokens"])} SFT tokens{_updates(cell, several)}'

@@ -20,6 +20,7 @@ of 16 by reward models of 25k and 75k 15 to 23 %, votes weighted by them 43 to 4
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def base(arg: str = '') -> ConfigDict:
@@ -37,6 +38,7 @@ def base(arg: str = '') -> ConfigDict:
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('best_of_n', arg)
   c = base(arg)
   c.name = 'best_of_n' + ('_smoke' if arg else '')
   c.scorers.n, c.scorers.per_problem, c.scorers.epochs = 8, 1, 3.0

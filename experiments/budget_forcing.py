@@ -15,9 +15,11 @@ Seen again on a base whose rows are packed otherwise, which solves 34 %: at most
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('budget_forcing', arg)
   c = best_of_n.base(arg)
   c.name = 'budget_forcing' + ('_smoke' if arg else '')
   c.search.strategies = ("budget_forcing(force='most')", "budget_forcing(force='least')")

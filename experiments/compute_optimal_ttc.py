@@ -18,9 +18,11 @@ by difficulty, +5.5 (+2.6 to +8.2), +10.7 and +0.9 (-1.2 to +2.8).
 from ml_collections import ConfigDict
 
 from experiments import search
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('compute_optimal_ttc', arg)
   c = search.get_config(arg)
   c.name = 'compute_optimal_ttc' + ('_smoke' if arg else '')
   c.scorers.objectives = ('outcome', 'process')

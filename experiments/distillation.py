@@ -11,7 +11,8 @@ Time: 1 min 49 s on 2 cores from the cached base.
 
 Seen at seed 2: 25k, 16 x 8 samples an update, teacher 75k, which solves 35.5 %; 128 test problems x
 64. Before: pass@1 12.8 %, pass@16 69.3 %. After 40 updates, change of pass@1 with its 95 %
-interval, paired by problem, pass@16, and model FLOPs:
+interval, paired by problem, pass@16, and model FLOPs of the updates alone (rl_flops has what
+trained the teacher besides):
 
     GRPO                  +1.8 points (-0.3 to +3.8)     62.6 %    18 GFLOP
     taught by 75k         +0.2        (-0.6 to +1.1)     63.4 %    35 GFLOP
@@ -29,9 +30,11 @@ coverage, which here it does not.
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('distillation', arg)
   c = best_of_n.base(arg)
   c.name = 'distillation' + ('_smoke' if arg else '')
   teacher = c.model.sizes[-1]

@@ -13,10 +13,10 @@ chosen at seed 0 (docs/lab-log.md). Change of pass@1 and of pass@16 with 95 % in
 problem:
 
     verifier         round 1   -0.0 points (-0.5 to +0.4)    +0.0 (-0.5 to +0.5)
-                     round 3   -0.2        (-0.9 to +0.4)    -0.8 (-1.8 to +0.0)
+                     round 3   +0.1        (-0.6 to +0.8)    -0.4 (-1.4 to +0.5)
                      offline   -0.9        (-1.9 to +0.1)    -1.3 (-2.8 to -0.0)
     outcome 75k      round 1   -0.1        (-0.6 to +0.3)    -0.1 (-0.5 to +0.2)
-                     round 3   -0.9        (-1.7 to -0.1)    -0.5 (-1.5 to +0.4)
+                     round 3   -0.8        (-1.5 to -0.2)    -0.5 (-1.4 to +0.3)
                      offline   -1.2        (-2.3 to -0.2)    -0.5 (-1.6 to +0.5)
 
 DPO gains nothing on this base: fresh samples and right verdicts do no harm, old samples and a
@@ -27,12 +27,11 @@ base before this one).
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke', 'offline'):
-    raise BadInput(f"experiments/dpo.py:{arg}: 'smoke', or 'offline'")
+  config.check_variant('dpo', arg, ('smoke', 'offline'))
   smoke = arg == 'smoke'
   c = best_of_n.base('smoke' if smoke else '')
   c.name = 'dpo' + (f'_{arg}' if arg else '')

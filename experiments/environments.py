@@ -34,9 +34,11 @@ import itertools
 from ml_collections import ConfigDict
 
 from experiments import rl_algorithms
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('environments', arg)
   c = rl_algorithms.base(arg)
   c.name = 'environments' + ('_smoke' if arg else '')
   c.seeds = (0,) if arg else (2,)

@@ -18,9 +18,11 @@ it went to sampling: 38, 54 and 89 %.
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('frontier', arg)
   c = quickstart.get_config(arg)
   c.name = 'frontier' + ('_smoke' if arg else '')
   if arg == 'smoke':

@@ -15,9 +15,11 @@ errors of the change over seeds .1, .3, 1.0 points). pass@32 leans down over all
 from ml_collections import ConfigDict
 
 from experiments import rl_algorithms
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('group_size', arg)
   c = rl_algorithms.base(arg)
   c.name = 'group_size' + ('_smoke' if arg else '')
   sizes = ((4, 8), (8, 4)) if arg else ((128, 4), (32, 16), (8, 64))

@@ -25,12 +25,11 @@ four runs of RFT each doubling of solved problems is worth +0.9 points (95 % 0.0
 from ml_collections import ConfigDict
 
 from experiments import self_training
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke'):
-    raise BadInput(f"experiments/new_prompts.py:{arg}: the one variant is 'smoke'")
+  config.check_variant('new_prompts', arg)
   c = self_training.base(arg)
   c.name = 'new_prompts' + ('_smoke' if arg else '')
   c.data.reversed = 0.25

@@ -33,6 +33,7 @@ from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('one_gpu', arg)
   smoke = arg == 'smoke'
   c = config.default()
   c.name = 'one_gpu' + ('_smoke' if smoke else '')

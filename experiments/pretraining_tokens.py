@@ -26,9 +26,11 @@ seeds of this base differ by as much (docs/lab-log.md).
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('pretraining_tokens', arg)
   c = quickstart.get_config(arg)
   c.name = 'pretraining_tokens' + ('_smoke' if arg else '')
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()

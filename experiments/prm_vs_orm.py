@@ -19,9 +19,11 @@ problem was .52 and .50 (s.e. .03).
 from ml_collections import ConfigDict
 
 from experiments import reward_model_size
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('prm_vs_orm', arg)
   c = reward_model_size.base(arg)
   c.name = 'prm_vs_orm' + ('_smoke' if arg else '')
   c.scorers.objectives = ('outcome', 'process')

@@ -23,12 +23,11 @@ way to solve a problem, more responses of it are repeats; take one with several.
 from ml_collections import ConfigDict
 
 from experiments import self_training
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke'):
-    raise BadInput(f"experiments/prompts_vs_responses.py:{arg}: the one variant is 'smoke'")
+  config.check_variant('prompts_vs_responses', arg)
   c = self_training.base(arg)
   c.name = 'prompts_vs_responses' + ('_smoke' if arg else '')
   splits = ((64, 4), (16, 16)) if arg else ((4_096, 4), (1_024, 16), (256, 64))

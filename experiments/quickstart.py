@@ -18,10 +18,10 @@ and one rounding: sums in another order have moved the largest model's last loss
 from ml_collections import ConfigDict
 
 from scaling import config
-from scaling.errors import BadInput
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('quickstart', arg)
   c = config.default()
   c.name = 'quickstart'
   c.seeds = (2,)  # the choices below were made on seeds 0 and 1
@@ -49,6 +49,4 @@ def get_config(arg: str = '') -> ConfigDict:
     c.sft.tokens, c.rl.sft_tokens = (9_216, 18_432, 36_864), (36_864,)
     c.rl.updates = (2, 4)
     c.sample.n, c.sample.block_samples = 32, 32
-  elif arg:
-    raise BadInput(f"experiments/quickstart.py:{arg}: the one variant is 'smoke'")
   return c

@@ -29,12 +29,11 @@ problems solved; take a task with steps to count both.
 from ml_collections import ConfigDict
 
 from experiments import self_training
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke'):
-    raise BadInput(f"experiments/rejection_sampling.py:{arg}: the one variant is 'smoke'")
+  config.check_variant('rejection_sampling', arg)
   c = self_training.base(arg)
   c.name = 'rejection_sampling' + ('_smoke' if arg else '')
   c.synthetic.runs = (

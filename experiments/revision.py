@@ -16,9 +16,11 @@ and 25 % of 2, 4, 8.
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('revision', arg)
   c = best_of_n.base(arg)
   c.name = 'revision' + ('_smoke' if arg else '')
   c.search.strategies = (

@@ -24,6 +24,7 @@ refuses both for that; here it is 0.
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
+from scaling import config
 
 
 def base(arg: str = '') -> ConfigDict:
@@ -41,6 +42,7 @@ def base(arg: str = '') -> ConfigDict:
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('reward_model_size', arg)
   c = base(arg)
   c.name = 'reward_model_size' + ('_smoke' if arg else '')
   c.scorers.objectives = ('outcome',)

@@ -19,6 +19,7 @@ and 6.0, GRPO 4.8 and 5.6, Dr. GRPO 4.8 and 5.3, RLOO 4.8 and 5.2 (standard erro
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def base(arg: str = '') -> ConfigDict:
@@ -33,6 +34,7 @@ def base(arg: str = '') -> ConfigDict:
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('rl_algorithms', arg)
   c = base(arg)
   c.name = 'rl_algorithms' + ('_smoke' if arg else '')
   c.rl.runs = ('grpo', 'dr_grpo', 'dapo', 'rloo', 'cispo')

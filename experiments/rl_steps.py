@@ -22,9 +22,11 @@ other. A sigmoid on all of it has its ceiling at 13.2 % (11.8 to 17.5).
 from ml_collections import ConfigDict
 
 from experiments import rl_algorithms
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('rl_steps', arg)
   c = rl_algorithms.base(arg)
   c.name = 'rl_steps' + ('_smoke' if arg else '')
   c.rl.algorithm = 'dapo'

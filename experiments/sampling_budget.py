@@ -16,9 +16,11 @@ pass@64 is 91 %.
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('sampling_budget', arg)
   c = quickstart.get_config(arg)
   c.name = 'sampling_budget' + ('_smoke' if arg else '')
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()

@@ -15,9 +15,11 @@ Seen again on a base whose rows are packed otherwise, pass@1 36 %: beam search 3
 from ml_collections import ConfigDict
 
 from experiments import best_of_n
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('search', arg)
   c = best_of_n.get_config(arg)
   c.name = 'search' + ('_smoke' if arg else '')
   policy = c.model.sizes[-1]

@@ -29,9 +29,11 @@ same, but that 16 epochs had cost the two smaller sizes nothing that showed.
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('sft_epochs', arg)
   c = quickstart.get_config(arg)
   c.name = 'sft_epochs' + ('_smoke' if arg else '')
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()

@@ -37,9 +37,11 @@ A size each: power, rectified. Additive less multiplicative is within noise in a
 from ml_collections import ConfigDict
 
 from experiments import quickstart
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('sft_tokens', arg)
   c = quickstart.get_config(arg)
   c.name = 'sft_tokens' + ('_smoke' if arg else '')
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()

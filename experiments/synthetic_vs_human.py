@@ -25,12 +25,11 @@ this says nothing.
 from ml_collections import ConfigDict
 
 from experiments import self_training
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke'):
-    raise BadInput(f"experiments/synthetic_vs_human.py:{arg}: the one variant is 'smoke'")
+  config.check_variant('synthetic_vs_human', arg)
   c = self_training.base(arg)
   c.name = 'synthetic_vs_human' + ('_smoke' if arg else '')
   c.seeds = (0, 1) if arg else (2, 3, 4)

@@ -21,9 +21,11 @@ to -0.5). Where one sample in 20 is right, one in five wrong ones accepted makes
 from ml_collections import ConfigDict
 
 from experiments import rl_algorithms
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
+  config.check_variant('verifier_noise', arg)
   c = rl_algorithms.base(arg)
   c.name = 'verifier_noise' + ('_smoke' if arg else '')
   rates = ((0.0, 0.0), (0.3, 0.0)) if arg else ((0.0, 0.0), (0.2, 0.0), (0.0, 0.2), (0.2, 0.2))

@@ -21,12 +21,11 @@ mostly right. On a base before this one, with weaker teachers (4.9 and 8.4 %), t
 from ml_collections import ConfigDict
 
 from experiments import self_training
-from scaling.errors import BadInput
+from scaling import config
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  if arg not in ('', 'smoke'):
-    raise BadInput(f"experiments/weak_to_strong.py:{arg}: the one variant is 'smoke'")
+  config.check_variant('weak_to_strong', arg)
   c = self_training.base(arg)
   c.name = 'weak_to_strong' + ('_smoke' if arg else '')
   c.model.sizes = ('25k', '75k') if arg else ('25k', '75k', '150k')

@@ -22,7 +22,8 @@ SHOWN = 8  # samples and answers that are printed
 
 
 def _model(tree: list[stage.Stage], workdir: Path) -> stage.Stage:
-  """The last stage of the study's tree that trained a policy and is done: of the largest size."""
+  """The last stage, in the order in which the study runs, whose model is trained and has a bank;
+  before there is one, the last pretrained model. RL runs last, so it is seldom the largest."""
   kinds = ('pretrain', 'sft', 'rl', 'dpo')
   done = [s for s in tree if s.kind in kinds and stage.done(workdir, s.id) is not None]
   done = [s for s in done if stage.done(workdir, s.id)['outcome'] == 'ok']
@@ -101,6 +102,7 @@ def _scorers(tree: list[stage.Stage], workdir: Path, policy: stage.Stage) -> dic
     f'{s.recipe["objective"]} {s.recipe["preset"]}': s.id
     for s in tree
     if s.kind == 'preference'
+    and s.recipe['bank'] is not None  # else it learned from a file
     and by_id[s.recipe['bank']].parent == policy.id
     and stage.done(workdir, s.id) is not None
   }
@@ -109,7 +111,8 @@ def _scorers(tree: list[stage.Stage], workdir: Path, policy: stage.Stage) -> dic
 def _describe(chosen, c, prompt, table, names) -> str:
   marks = ''.join(f'{name:>14}' for name in names)
   lines = [
-    f'{chosen.label} [{chosen.id}]: {len(table)} samples at temperature {c.sample.temperature:g}',
+    f'the last model that the study trained, {chosen.label} [{chosen.id}]: '
+    f'{len(table)} samples at temperature {c.sample.temperature:g}',
     f'prompt: {prompt!r}',
     '',
     f'{"votes":>6}{"log-prob":>10}{marks}  answer',

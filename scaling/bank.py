@@ -175,6 +175,7 @@ def prepare(where: Path, about: dict) -> list[list[int]]:
       )
       path.unlink()
       if groups:
+        path = where / _name(groups)  # the old name is that of what is drawn again
         _write(path, groups, notes | {'executed': _share(notes['executed'], len(groups) / total)})
     if groups:
       shards.append(_line(path, groups))
@@ -250,6 +251,12 @@ def _groups(path: Path) -> tuple[list[pa.Table], dict, int, bool]:
   return [], {}, 0, False
 
 
+def _name(groups: list[pa.Table]) -> str:
+  """A shard's file: by its first problem and sample, which are in no other shard."""
+  place, sample = (groups[0][name][0].as_py() for name in ('place', 'sample'))
+  return f'shard-p{place:05d}-s{sample:05d}.parquet'
+
+
 def _line(path: Path, groups: list[pa.Table]) -> dict:
   """What the index says of a shard."""
   return {
@@ -280,8 +287,7 @@ def write(where: Path, table: pd.DataFrame, executed: dict) -> None:
     pa.Table.from_pandas(group, SCHEMA, preserve_index=False)
     for _, group in table.groupby('place', sort=True)
   ]
-  place, sample = table['place'].min(), table['sample'].min()
-  path = Path(where) / f'shard-p{place:05d}-s{sample:05d}.parquet'
+  path = Path(where) / _name(groups)
   _write(path, groups, {'stage': str(table['stage'].iloc[0]), 'executed': executed})
   with open(path.parent / '_index.jsonl', 'a') as file:
     file.write(json.dumps(_line(path, groups)) + '\n')

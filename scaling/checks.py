@@ -152,6 +152,24 @@ def _check_budgets(c: ConfigDict) -> None:
       )
 
 
+def _check_starts_of_rl(c: ConfigDict) -> None:
+  """BadInput for sizes and SFT budgets that RL starts from and that the study does not have."""
+  sizes = ', '.join(c.model.sizes)
+  for size in c.rl.sizes:
+    require(
+      size in c.model.sizes,
+      f'config.rl.sizes: {size!r} is not among config.model.sizes ({sizes}): set config.rl.sizes '
+      f'too, say ({c.model.sizes[-1]!r},), or config.rl.updates=() for no RL',
+    )
+  budgets = ', '.join(f'{tokens:,.0f}' for tokens in c.sft.tokens)
+  for tokens in c.rl.sft_tokens:
+    require(
+      tokens in c.sft.tokens,
+      f'config.rl.sft_tokens: {tokens:,.0f} is not among config.sft.tokens ({budgets}): set config.'
+      f'rl.sft_tokens too, say ({max(c.sft.tokens):.12g},), or config.rl.updates=() for no RL',
+    )
+
+
 def validate(c: ConfigDict) -> None:
   """BadInput, one line that names the key, for a study that cannot run as it is written."""
   fields.check(c)
@@ -185,12 +203,8 @@ def validate(c: ConfigDict) -> None:
     f'conversations are taught in the vocabularies {", ".join(VOCABS)}',
   )
   _check_models(c)
-  for size in c.rl.sizes:
-    require(size in c.model.sizes, f'config.rl.sizes: {size!r} is not among config.model.sizes')
-  for tokens in c.rl.sft_tokens:
-    require(
-      tokens in c.sft.tokens, f'config.rl.sft_tokens: {tokens:,.0f} is not among config.sft.tokens'
-    )
+  if c.rl.updates:
+    _check_starts_of_rl(c)
   _check_budgets(c)
   test_time.check(c)
   require(

@@ -11,6 +11,8 @@ padding). Records hold real tokens: the positions times the pool's mean fill.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from scaling.errors import require
+
 
 def default() -> ConfigDict:
   """A study with every field at its default: small, valid, and with no RL."""
@@ -327,3 +329,10 @@ def default() -> ConfigDict:
 
   c.checkpoint_seconds = 30.0  # between checkpoints of a running stage
   return c.lock()
+
+
+def check_variant(experiment: str, arg: str, known: tuple[str, ...] = ('smoke',)) -> None:
+  """BadInput where the argument of an experiment's file is neither '' nor a variant it has."""
+  there = 'the one variant is' if len(known) == 1 else 'the variants are'
+  names = ' and '.join(map(repr, known))
+  require(arg in ('', *known), f'experiments/{experiment}.py:{arg}: {there} {names}')

@@ -5,10 +5,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import compute
+from scaling import compute, processes
+from scaling.model.presets import PUBLIC
 from scaling.stages import hosted
 from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
@@ -33,6 +33,16 @@ COMPILE_SECONDS = {
   'search': 8.0,
 }
 RESPONSE_SECONDS = 1e-4
+PARTS = {  # what the plan calls the parts of a study, and the kinds of stages that are of each
+  'pretraining': ('pretrain',),
+  'SFT': ('sft',),
+  'RL': ('rl',),
+  'DPO': ('dpo',),
+  'banks': ('sample',),
+  'searches': ('search',),
+  'reward models': ('rollouts', 'preference', 'score'),
+  'data of its own': ('prompts', 'synthesize'),
+}
 CALL_SECONDS = 2.0  # of a hosted model, several at a time
 
 
@@ -132,6 +142,15 @@ def sharing(tree: list[Stage]) -> tuple[float, float]:
   return sum(cost.values()), alone
 
 
+def shares(tree: list[Stage]) -> dict[str, float]:
+  """The share of each part of a study (PARTS) in the model FLOPs of all of it."""
+  cost = {part: 0.0 for part in PARTS}
+  for stage in tree:
+    (part,) = (part for part, kinds in PARTS.items() if stage.kind in kinds)
+    cost[part] += compute.total(estimate(stage))
+  return {part: flops / sum(cost.values()) for part, flops in cost.items() if flops}
+
+
 def matmul_peak(size: int = 1024, repeats: int = 5) -> float:
   """FLOPs a second of a square float32 matmul: the best of a few."""
   x = jnp.ones((size, size))
@@ -172,6 +191,19 @@ def human(value: float, unit: str = '') -> str:
   return f'{value:.3g}{unit}'
 
 
+def duration(seconds: float) -> str:
+  """5400 -> '1.5 h': seconds, minutes, hours or days."""
+  for size, unit in ((86400, 'days'), (3600, 'h'), (60, 'min')):
+    if seconds >= 2 * size:
+      return f'{seconds / size:,.{int(seconds < 10 * size)}f} {unit}'
+  return f'{seconds:.0f} s'
+
+
+def _half_width(problems: int) -> str:
+  """The half width of the 95 % interval of an accuracy on so many problems, one of 50 %."""
+  return f'accuracy ± {98 / math.sqrt(problems):.2g} points at most (95 %)'
+
+
 def _describe_hosted(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
   """`describe` of a model behind an API: calls, tokens and money at the most."""
   lines = [f'study {c.name}: {c.data.task}', '']
@@ -181,7 +213,7 @@ def _describe_hosted(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
     about.append(f'up to {c.hosted.max_tokens:,} output tokens a response')
     if money:
       about.append(f'{money:.4g} in money for output at the most, input not counted')
-    about.append(f'stderr of an accuracy ≤ {0.5 / np.sqrt(s.recipe["problems"]):.3f}')
+    about.append(_half_width(s.recipe['problems']))
     if workdir is not None and stages.done(workdir, s.id) is not None:
       about.append('done')
     lines += [f'{s.label}  [{s.id}]', f'    {", ".join(about)}']
@@ -205,34 +237,57 @@ def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
   peak = matmul_peak()
   done = {s.id for s in tree if workdir is not None and stages.done(workdir, s.id) is not None}
   time_of = seconds([s for s in tree if s.id not in done], peak)
-  depth, lines = {}, [f'study {c.name}: {c.data.task}', '']
-  for s in tree:
-    depth[s.id] = 0 if s.parent is None else depth[s.parent] + 1
-    model = estimate(s)['model']
-    about = [f'{human(compute.parameters(stages.model(s.recipe)).non_embedding)} parameters']
+  need, have = math.prod(c.mesh.values()), processes.devices_here()
+  lines = [f'study {c.name}: {c.data.task}']
+  public = [size for size in c.model.sizes if not c.init_from and size in PUBLIC]
+  if public:
+    lines[0] += f'; {", ".join(public)} from random parameters (config.init_from is empty)'
+  lines.append('')
+
+  def about(s: Stage) -> list[str]:
+    words = [f'{human(compute.parameters(stages.model(s.recipe)).non_embedding)} parameters']
     if s.kind in ('pretrain', 'sft'):
       steps = s.recipe['stop'] - s.recipe['start']
-      about.append(f'{human(steps * s.recipe["rows"] * s.recipe["data"]["row_tokens"])} tokens')
+      words.append(f'{human(steps * s.recipe["rows"] * s.recipe["data"]["row_tokens"])} tokens')
       if 'unique' in s.recipe:
         epochs = s.recipe['stop'] * s.recipe['rows'] / s.recipe['unique']
-        about.append(f'{epochs:.3g} epochs at its end')
+        words.append(f'{epochs:.3g} epochs at its end')
     elif s.kind == 'sample':
-      about.append(f'stderr of an accuracy ≤ {0.5 / np.sqrt(s.recipe["problems"]):.3f}')
-    about += [f'{kind} {human(flops, "FLOP")}' for kind, flops in model.items() if flops]
-    about.append('done' if s.id in done else f'{time_of[s.id]:.0f} s')
-    lines.append(f'{"  " * depth[s.id]}{s.label}  [{s.id}]')
-    lines.append(f'{"  " * depth[s.id]}    {", ".join(about)}')
+      words.append(_half_width(s.recipe['problems']))
+    spent = estimate(s)['model'].items()
+    words += [f'{kind} {human(flops, "FLOP")}' for kind, flops in spent if flops]
+    if s.id in done:
+      return [*words, 'done']
+    return words + [duration(time_of[s.id])] * (need <= have)
+
+  def visit(parent: str | None, depth: int) -> None:
+    for s in tree:
+      if s.parent == parent:
+        lines.append(f'{"  " * depth}{s.label}  [{s.id}]')
+        lines.append(f'{"  " * depth}    {", ".join(about(s))}')
+        visit(s.id, depth + 1)
+
+  visit(None, 0)
   total = compute.add(*(estimate(s) for s in tree))
   planned, alone = sharing(tree)
   kinds = ', '.join(f'{k} {human(v)}' for k, v in total['model'].items() if v)
-  lines += [
-    '',
-    f'{len(tree)} stages, {len(done)} of them done',
-    f'model FLOPs: {kinds}; all {human(compute.total(total))} '
-    f'(executed: {human(compute.total(total, "executed"))})',
-    f'training shared between cells: {human(planned)} FLOPs instead of {human(alone)} as '
-    f'independent runs, {1 - planned / max(alone, 1):.0%} saved',
-    f'about {sum(time_of.values()) / 60:.1f} minutes here (matmul peak {human(peak, "FLOP/s")}), '
-    'and a minute for data and report',
-  ]
-  return '\n'.join(lines)
+  time = f'about {duration(sum(time_of.values()))} here (matmul peak {human(peak, "FLOP/s")}), '
+  time += 'and a minute for data and report'
+  if need > have:
+    time = (
+      f'config.mesh needs {need} devices, here {"is" if have == 1 else "are"} {have}: not for this '
+      'machine; of a TPU slice, --compile_for=TOPOLOGY says whether it fits, and how fast at best'
+    )
+  return '\n'.join(
+    [
+      *lines,
+      '',
+      f'{len(tree)} stages, {len(done)} of them done',
+      f'model FLOPs: {kinds}; all {human(compute.total(total))} '
+      f'(executed: {human(compute.total(total, "executed"))})',
+      f'of these: {", ".join(f"{part} {share:.0%}" for part, share in shares(tree).items())}',
+      f'training shared between cells: {human(planned)} FLOPs instead of {human(alone)} as '
+      f'independent runs, {1 - planned / max(alone, 1):.0%} saved',
+      time,
+    ]
+  )

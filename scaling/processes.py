@@ -62,8 +62,18 @@ def use_cores(count: int) -> None:
   Each then works on its own rows. JAX_NUM_CPU_DEVICES, where it is set, says otherwise.
   """
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    jax.config.update('jax_num_cpu_devices', max(1, min(count, cores)))
+    jax.config.update('jax_num_cpu_devices', max(1, min(count, _cores())))
+
+
+def _cores() -> int:
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+def devices_here() -> int:
+  """How many devices a run of this process could have; of CPUs, as many as `use_cores` shows."""
+  if jax.default_backend() != 'cpu' or 'JAX_NUM_CPU_DEVICES' in os.environ:
+    return jax.device_count()
+  return max(jax.device_count(), _cores())
 
 
 def count() -> int:

@@ -53,7 +53,8 @@ COLUMNS = {
   'samples': 'samples drawn of each',
   'pretrain_flops': "model FLOPs of the cell's own pretraining, and a teacher's of another size",
   'sft_flops': '… of its SFT, and of making its examples: samples, and what trained who drew them',
-  'rl_flops': '… of its RL, rollouts and scoring counted',
+  'rl_flops': '… of its RL, rollouts and scoring counted, and of what trained its reward model or '
+  'teacher',
   **{f'flops_{kind}': f'model FLOPs of the three together, kind {kind}' for kind in compute.KINDS},
   'executed_flops': 'FLOPs of the three together as executed, padding and idle rows counted',
   'query_prefill_flops': 'model FLOPs of one query: its prompt, once',

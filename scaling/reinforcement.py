@@ -16,6 +16,7 @@ from scaling import branches, fields, losses, rounds, test_time
 from scaling.data.attempts import CRITIQUES
 from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import require
+from scaling.rewards.reward_model import OBJECTIVES
 
 OF_STUDY = ('updates', 'sizes', 'sft_tokens', 'runs')  # fields of config.rl that are not of a run
 
@@ -114,6 +115,14 @@ def _check(c: ConfigDict) -> None:
   _check_turns(c)
   judges = [f'judge {size}' for size in c.model.sizes]
   known = ['verifier', 'none', *judges, *test_time.scorers_of(c)]
+  objective, _, size = c.rl.reward.partition(' ')
+  require(
+    c.rl.reward in known or objective not in OBJECTIVES or size not in c.model.sizes,
+    f'config.rl.reward is {c.rl.reward!r} and the study trains no such reward model: add '
+    f'{objective!r} to config.scorers.objectives, {size!r} to config.scorers.sizes and the sizes '
+    'that RL trains to config.scorers.policies, and set config.data.reward_problems, as '
+    'experiments/reward_model_size.py does',
+  )
   require(
     c.rl.reward in known,
     f'config.rl.reward: unknown {c.rl.reward!r}; {fields.near(c.rl.reward, known)}',

@@ -19,13 +19,6 @@ KEY = 'config.sample.stop'
 NO_BYTE = 256  # the byte that a short text is padded with: it leads from each state to itself
 
 
-def single(size: int, token: int) -> np.ndarray:
-  """The automaton that ends at one token of a vocabulary of that size: int32 [2, size]."""
-  table = np.zeros((2, size), np.int32)
-  table[:, token] = table[1] = 1
-  return table
-
-
 def table(
   vocab: Vocab, tokens: Sequence[int], strings: Sequence[str] = (), key: str = KEY
 ) -> np.ndarray:

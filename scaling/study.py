@@ -143,6 +143,14 @@ def open_workdir(workdir: Path) -> Path:
   return workdir
 
 
+def check_data(c: ConfigDict, workdir: Path | None) -> None:
+  """BadInput for data that are not in the workdir yet, and that it is clear cannot be prepared."""
+  data = data_spec(c)
+  folder = workdir and stages.data_folder(Path(workdir), data._asdict())
+  if not folder or not (folder / 'data.json').is_file():
+    tasks.check_first(data)
+
+
 def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
   """BadInput where rows or parameters of any stage do not split over the mesh."""
   if processes.count() > 1 and mesh.size != jax.device_count():

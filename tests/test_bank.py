@@ -113,6 +113,18 @@ def test_a_damaged_problem_alone_is_lost(where, capsys):
   assert share == pytest.approx(20 + 20 * 2 / 3)
 
 
+def test_what_is_drawn_again_replaces_nothing_that_was_recovered(where):
+  whole, path = bank.read(where), where / 'shard-p00000-s00000.parquet'
+  data = bytearray(path.read_bytes())
+  following = bank.pq.read_metadata(path).row_group(1).column(0)
+  data[following.dictionary_page_offset - 1] ^= 0xFF  # the last byte of the first problem
+  path.write_bytes(data)
+  assert bank.prepare(where, ABOUT) == [cell for cell in ALL if cell != [0, 0]]
+  bank.write(where, block([0]), EXECUTED)
+  pd.testing.assert_frame_equal(bank.read(where), whole, check_exact=True)
+  assert sorted(bank.prepare(where, ABOUT)) == sorted(ALL)
+
+
 def test_a_torn_index_is_made_anew(where):
   path = where / '_index.jsonl'
   text = path.read_text()

@@ -91,10 +91,8 @@ CASES = [
   ('rl.updates', (-3,), 'config.rl.updates is'),
   ('rl.updates', (2.0,), 'config.rl.updates has 2.0: each of its values must be a whole number'),
   ('rl.updates', ('a',), "config.rl.updates has 'a'"),
-  ('rl.sizes', ('800k',), 'not among config.model.sizes'),
   ('rl.sizes', (25,), 'config.rl.sizes has 25'),
   ('rl.sizes', ('25k', '25k'), 'config.rl.sizes has a value twice'),
-  ('rl.sft_tokens', (5,), 'not among config.sft.tokens'),
   ('rl.sft_tokens', ('65536',), "config.rl.sft_tokens has '65536': .* a finite number"),
   ('rl.prompts', 0, 'config.rl.prompts'),
   ('rl.group', 0, 'config.rl.group'),
@@ -231,6 +229,10 @@ WITH_SCORERS = [
 
 WITH_RL = [
   ('rl.sizes', (), 'config.rl.sizes and config.rl.sft_tokens'),
+  ('rl.sizes', ('800k',), r"config.model.sizes \(25k.*\): .* say \('\w+',\), or .*updates=\(\)"),
+  ('rl.sft_tokens', (5,), r'not among config.sft.tokens \(65,536\b.*\): .*, say \(\d+,\), or '),
+  ('rl.reward', 'outcome 25k', "add 'outcome' to .*objectives, '25k' to config.scorers.sizes"),
+  ('rl.reward', 'outcom 25k', "unknown 'outcom 25k'; nearest: "),
   ('rl.group', 1, 'config.rl.group is 1: a group baseline needs 2 or more'),
   ('rl.minibatches', 7, 'config.rl.minibatches'),
   ('rl.response_tokens', 65, 'config.rl.response_tokens is 65: it must be at most'),

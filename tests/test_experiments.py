@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaling import study
+from scaling.errors import BadInput
 
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).parents[1] / 'experiments').glob('[a-z]*.py'))
 
@@ -19,3 +20,9 @@ def test_plan_builds(name):
     assert tree and len({s.id for s in tree}) == len(tree)
     assert all(s.parent is None or any(p.id == s.parent for p in tree) for s in tree)
   assert len(study.expand(module.get_config('smoke'))) <= len(study.expand(module.get_config('')))
+
+
+@pytest.mark.parametrize('name', [name for name in EXPERIMENTS if name != 'gsm8k_sft'])  # a path
+def test_a_misspelt_variant_is_refused_in_the_words_of_its_own_file(name):
+  with pytest.raises(BadInput, match=f'experiments/{name}.py.*smok'):
+    importlib.import_module(f'experiments.{name}').get_config('smok')

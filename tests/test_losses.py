@@ -11,7 +11,7 @@ import optax
 import pytest
 from hypothesis import strategies as st
 
-from scaling import losses, sample_step, sharding, stops, train_step
+from scaling import losses, sample_step, sharding, train_step
 from scaling.errors import BadInput
 from scaling.model import transformer
 
@@ -355,9 +355,10 @@ def rollout():
   prompts = np.random.default_rng(1).integers(2, 16, (P, S), dtype=np.int32)
   hashes = np.arange(2 * P, dtype=np.uint32).reshape(P, 2)
   shape, zero = sample_step.SampleShape(P, N, N, S, T), np.int32(0)
+  ends = np.stack([np.arange(16) == 1, np.ones(16)]).astype(np.int32)  # at token 1
   drawn = sample_step.make_sampler(CFG, shape, mesh)(
     *(params, prompts, np.full(P, S, np.int32), hashes, jax.random.key(0), zero, zero),
-    *(TEMPERATURE, stops.single(16, 1), sample_step.no_limits(shape)),
+    *(TEMPERATURE, ends, sample_step.no_limits(shape)),
   )
   tokens = np.concatenate([np.repeat(prompts, N, 0), drawn.tokens.reshape(P * N, T)], 1)
   place = np.broadcast_to(np.arange(S + T, dtype=np.int32), tokens.shape)

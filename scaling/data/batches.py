@@ -125,17 +125,12 @@ def packed(folder, pool: str) -> Packed:
   return Packed(*(np.load(folder / f'{name}.npy', mmap_mode='r') for name in Packed._fields))
 
 
-def batch(rows_of: Packed, seed: int, step: int, rows: int) -> dict[str, np.ndarray]:
-  """Batch `step` of an endless walk: arrays [B, T] of int32 (loss_mask bool), B = `rows`.
-
-  Row i of the batch is row number step * B + i of the walk; the walk is one fresh permutation of
-  all R rows after another, so every row comes once an epoch and a batch may straddle two.
-  """
-  return read(rows_of, picked(len(rows_of.tokens), seed, step, rows))
-
-
 def picked(total: int, seed: int, step: int, rows: int) -> np.ndarray:
-  """The numbers int64 [B] of the pool's rows in batch `step`, out of `total`."""
+  """The numbers int64 [B] of a pool's rows, out of `total`, in batch `step` of an endless walk.
+
+  Number i of the batch is number step * B + i of the walk, B = `rows`; the walk is one fresh
+  permutation of all rows after another: every row comes once an epoch, a batch may straddle two.
+  """
   return walk(seed, step * rows, rows, total)
 
 

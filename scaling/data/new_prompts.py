@@ -53,7 +53,7 @@ def _value(expression: str, task: str) -> int:
   return total
 
 
-def evolved(problem: Problem, style: str, seed: int) -> Problem | None:
+def evolved(problem: Problem, style: str, seed: str) -> Problem | None:
   """The problem after one of CHANGES to its expression; None where it stays as it was."""
   rng, words = random.Random(seed), expression_of(problem).split(' ')
   terms, operators = words[::2], words[1::2]

@@ -220,6 +220,12 @@ def _code(row: dict, where: str) -> Draft:
       f"{where}: the field 'tests' must be a list of texts of Python, or of "
       '{"input": ..., "output": ...}, at least one'
     )
+  most = verifiers.LIMITS['code'].scratch_bytes
+  for at, test in enumerate(() if texts else tests, 1):
+    size = len(test['input'].encode(errors='surrogatepass'))
+    if size > most:
+      raise BadInput(f'{where}: the input of test {at} is {size:,} bytes, and the sandbox holds '
+                     f'{most:,}: shorten it or remove the line')  # fmt: skip
   answer = verifiers.program(row['solution'])
   if answer is None:
     raise BadInput(f'{where}: the solution has no program, or one of over '

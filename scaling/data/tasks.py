@@ -26,7 +26,7 @@ from scaling.data import attempts, packing, stored
 from scaling.data import vocab as vocabs
 from scaling.data.batches import PACKED, POOLS, Data, DataSpec, Problem, load
 from scaling.data.pools import Drawn, draw, drawn, fingerprints, numbers, read_files, versions
-from scaling.data.problem_files import Draft
+from scaling.data.problem_files import Draft, of_file
 from scaling.data.sources import TFDS, fingerprint
 from scaling.data.splits import HIDDEN
 from scaling.data.stored import Encoded, Stored
@@ -83,6 +83,30 @@ def _show_attempts(
   return plain._replace(numbers=numbers), count
 
 
+def _check_written(draft: Draft, vocab: Vocab) -> None:
+  """BadInput for a draft with a character that the vocabulary lacks."""
+  character = vocab.missing(vocabs.contents(draft.problem.prompt) + draft.problem.solution)
+  if character is not None:
+    raise BadInput(
+      f'{draft.origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
+      f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
+    )
+
+
+def check_first(spec: DataSpec) -> None:
+  """BadInput for what is seen before all is prepared: a file that is not there, or characters of
+  the first problem of a generated task that the vocabulary lacks."""
+  with _reading(spec):
+    fingerprints(spec)
+  tasks = (spec.task, *spec.sft_tasks, *spec.pretrain_tasks)
+  if spec.vocab in VOCABS and not any(map(of_file, tasks)):
+    few = {pool: min(spec._asdict()[pool], 1) for pool in (*POOLS, 'pretrain')}
+    vocab = VOCABS[spec.vocab]
+    for drafts in draw(spec._replace(**few), None, drawn(), vocab, {}).values():
+      for draft in drafts:
+        _check_written(draft, vocab)
+
+
 def _check_texts(drafts: Sequence[Draft], encoded: Encoded, spec: DataSpec) -> np.ndarray:
   """The longest prompt and the longest response with its stop token, in tokens, [2].
 
@@ -93,14 +117,9 @@ def _check_texts(drafts: Sequence[Draft], encoded: Encoded, spec: DataSpec) -> n
   if not wrong.any():
     return lengths.max(axis=0)
   at, vocab = int(wrong.argmax()), encoded.tokens.vocab
-  problem, origin = drafts[at].problem, drafts[at].origin
   if unwritten[at]:
-    character = vocab.missing(vocabs.contents(problem.prompt) + problem.solution)
-    raise BadInput(
-      f'{origin}: the character {character!r} is not in the vocabulary {vocab.name!r}: '
-      f'use data.vocab = {" or ".join(map(repr, holders(character)))}'
-    )
-  prompt, response = lengths[at]
+    _check_written(drafts[at], vocab)
+  origin, (prompt, response) = drafts[at].origin, lengths[at]
   raise BadInput(
     f'{origin}: prompt of {prompt} tokens + response of {response} = {prompt + response},'
     f' and data.row_tokens is {spec.row_tokens}: raise it, make the problems smaller, or set '

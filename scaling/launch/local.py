@@ -90,11 +90,14 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
       raise processes.Preempted
     if (stages.folder(setting.workdir, stage.id) / 'stage.json').exists():
       say(f'{stage.label} was cut off, and goes on from what it had saved')
+    if not bar.disable:  # it compiles before there is any progress
+      bar.set_description_str(f'{left(planned - bar.n)} to go; {stage.label} (starting)')
     words = _run(setting._replace(progress=progress), stage)
     processes.barrier('stage')  # what process 0 wrote is there for all
     bar.n = start + weight
     ahead = f'; {left(planned - bar.n)} to go' if bar.disable else ''  # the bar says it
     say(f'[{number}/{len(todo)}] {stage.label}: {words}{ahead}')
+  bar.set_description_str('')
   bar.close()
   if todo:
     say(f'programs compiled: {_programs()}')

@@ -58,6 +58,7 @@ PRESETS = {
   'qwen3-14b': _public(_QWEN3_LARGE, 5120, 40, 40, 8, 17408),
   'qwen3-32b': _public(_QWEN3_LARGE, 5120, 64, 64, 8, 25600),
 }
+PUBLIC = tuple(name for name, fixed in PRESETS.items() if 'vocab_size' in fixed)
 
 
 def model_config(preset: str, vocab_size: int, **options) -> ModelConfig:

@@ -28,7 +28,6 @@ wall seconds end what sleeps.
 """
 
 import atexit
-import collections
 import concurrent.futures
 import contextlib
 import functools
@@ -216,9 +215,3 @@ def _one(pool: Pool, job: Job) -> Result:
   if 'jail' in answer:
     raise _unavailable(answer['jail'])
   return Result(**answer)
-
-
-def counts(results: Sequence[Result]) -> dict[str, int]:
-  """How many ended with each of STATUSES."""
-  found = collections.Counter(result.status for result in results)
-  return {status: found[status] for status in STATUSES}

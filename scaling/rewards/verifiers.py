@@ -127,12 +127,6 @@ def verify_all(
   return [[found[p, answer] for answer in given] for p, given in enumerate(answers)]
 
 
-def counts(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, int]:
-  """How many verdicts have each status, 'ok' and those of `sandbox.STATUSES`."""
-  found = collections.Counter(verdict.status for ones in verdicts for verdict in ones)
-  return {status: found[status] for status in sandbox.STATUSES}
-
-
 def answer_of(problem: Problem, response: str) -> str | None:
   """The canonical form of a response's answer; None where it gives none of the task's kind."""
   if problem.task == 'code':

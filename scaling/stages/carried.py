@@ -1,9 +1,11 @@
 """What an RL run carries from update to update beside its policy, and how it is kept.
 
 It stands beside each checkpoint: arrays in side/STEP.npz, the critic in checkpoints of its own. The
-policy's checkpoint is written last, and makes all of it count.
+policy's checkpoint is written last, and makes all of it count: what is left of a later step, of a
+run killed before that, is removed when the stage goes on.
 """
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,7 @@ def begin(setting: stages.Setting, stage: stages.Stage, critic_cfg, prompts: int
   recipe = stage.recipe
   state, meta, curve = stages.begin(setting, stage)
   step, critic = int(state.step), None
+  processes.once(lambda: _drop_after(stages.folder(setting.workdir, stage.id), step))
   own = side_path(setting, stage.id, step)
   source = stage.id if processes.once(own.exists) else stage.parent
   path = side_path(setting, source, step)
@@ -62,6 +65,13 @@ def begin(setting: stages.Setting, stage: stages.Stage, critic_cfg, prompts: int
       critic,
     )
   return state, meta, curve, side
+
+
+def _drop_after(folder: Path, step: int) -> None:
+  """Removes critics and Sides of steps after the policy's checkpoint: they never count."""
+  for path in [*folder.glob('critic/*'), *folder.glob('side/*.npz')]:
+    if path.stem.isdecimal() and int(path.stem) > step:
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def save(setting, stage, out, critics, state, side: Side, meta: dict, curve: list) -> None:

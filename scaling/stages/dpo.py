@@ -29,7 +29,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimators
-from scaling import compute, files, preference_losses, processes, records, sharding, train_step
+from scaling import (
+  bank,
+  compute,
+  files,
+  preference_losses,
+  processes,
+  records,
+  sharding,
+  train_step,
+)
 from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.rewards import model_judge, reward_model
@@ -196,12 +205,13 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   _, data = stages.load_data(setting.workdir, recipe)
   source = (from_file if recipe['feedback'] == 'pairs' else from_bank)(setting, stage, data)
   first = source.epoch_of(0)
-  lengths = np.array([len(sequence) for sequence in source.sequences])
-  longest = int(lengths[first].sum(axis=1).max(initial=1))
-  B, width = recipe['rows'], reward_model.columns(longest, mesh)
+  lengths, B = np.array([len(sequence) for sequence in source.sequences]), recipe['rows']
   sharding.check_rows(mesh, B, 'config.dpo.rows')
   stop = math.ceil(recipe['epochs'] * len(first) / B)
   batch_of = reward_model.walk(source.epoch_of, B)
+  walked = (first, *(batch_of(step) for step in range(stop)))  # every epoch draws its own pairs
+  longest = max(int(lengths[pairs].sum(axis=1).max(initial=1)) for pairs in walked)
+  width = reward_model.columns(longest, mesh)
   options = preference_losses.DpoOptions(recipe['beta'])
   train = train_step.make_train_step(cfg, preference_losses.dpo, options, opt, mesh, how)
   score = train_step.make_score(cfg, mesh, how)
@@ -278,7 +288,7 @@ def held_out_accuracy(setting, stage, source: Source, params, reference, score) 
 
 def charged(setting: stages.Setting, stage: stages.Stage) -> list[dict]:
   """Ledgers of what this round reads and no round before it has read: its bank, and its reward
-  model with the bank that that learned from."""
+  model with the bank that that learned from; of a bank the samples asked for, whoever drew them."""
   read, before = _read(setting, stage.recipe), set()
   parent = stage.parent
   while parent is not None:
@@ -286,7 +296,14 @@ def charged(setting: stages.Setting, stage: stages.Stage) -> list[dict]:
     if above['kind'] == 'dpo':
       before |= set(_read(setting, above['recipe']))
     parent = above['parent']
-  return [stages.done(setting.workdir, i)['ledger'] for i in read if i not in before]
+  workdir, ledgers = setting.workdir, []
+  for stage_id in (i for i in read if i not in before):
+    kind = files.read_json(stages.folder(workdir, stage_id) / 'stage.json')['kind']
+    drawn = kind == 'sample'
+    ledgers.append(
+      bank.cost(workdir, stage_id) if drawn else stages.done(workdir, stage_id)['ledger']
+    )
+  return ledgers
 
 
 def _read(setting: stages.Setting, recipe: dict) -> list[str]:

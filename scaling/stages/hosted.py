@@ -54,6 +54,7 @@ def folders(workdir, recipe: dict) -> tuple:
   """(where the completions are kept, where the judge's are or None)."""
   kept = ('seed', 'data', 'provider', 'model', 'base_url', 'temperature', 'max_tokens', 'system')
   about = {name: recipe[name] for name in kept} | {'template': prompts.TEMPLATE}
+  about['data'] = recipe['data'] | {'test': None}  # more problems are drawn beside those there are
   of_model, judge = store.folder(workdir, **about), recipe['judge']
   if not judge:
     return of_model, None

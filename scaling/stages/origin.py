@@ -43,6 +43,11 @@ def find(folder: str, tokens: float | None, **options) -> tuple[dict, transforme
   elif (path / 'config.json').is_file():
     kind, print_, cfg = 'huggingface', _of_checkpoint(path), hf.read_config(path)
     free = ('dtype', 'vocab_multiple')
+  elif not path.is_dir():
+    raise BadInput(
+      f'config.init_from={folder}: no such folder, and nothing is downloaded: fetch it first, say '
+      f'with hf download {folder} --local-dir models/{path.name}, and name its folder'
+    )
   else:
     raise BadInput(
       f'config.init_from={folder}: no config.json (a Hugging Face checkpoint) and no stage.json '

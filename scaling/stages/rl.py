@@ -34,7 +34,7 @@ from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import BadInput
 from scaling.rewards import feedback, teacher
 from scaling.rollouts import Rollouts
-from scaling.stages import answers, audit, carried, teachers
+from scaling.stages import answers, audit, carried, synthesize, teachers
 from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 from scaling.stages.carried import Side
@@ -404,7 +404,9 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       critics.close()
 
   cell, path = stages.path_of(setting, stage)
-  path['rl'] = compute.add(path['rl'], ledger)
+  others = synthesize.charged(setting, stage, ('scorer', 'grader', 'teaching'))
+  path['pretrain'] = compute.add(path['pretrain'], others['pretrain'])
+  path['rl'] = compute.add(path['rl'], ledger, others['sft'])
   meta = {'ledger': ledger, 'seconds': seconds()}
   cell |= dict(
     rl_algorithm=recipe['called'],

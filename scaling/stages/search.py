@@ -10,6 +10,7 @@ arguments of its `search`).
 """
 
 import inspect
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from analysis import strategies
 from scaling import compute, files, processes, records
 from scaling.data import batches
+from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import BadInput
 from scaling.search import (
   beam,
@@ -45,6 +47,12 @@ SEARCHES = {
 PART = 64  # problems
 WITH_SCORER = ('beam', 'dvts', 'rebase')
 WITH_ATTEMPTS = ('revision', 'self_verification')
+CHOICES = {'revision': revision.CHOICES, 'self_verification': revision.BY_SCORE}  # else outcome's
+NAMES = {  # options that are one of these
+  'aggregate': tuple(strategies.AGGREGATES),
+  'force': budget_forcing.FORCED,
+  'environment': tuple(ENVIRONMENTS),
+}
 
 
 def check(recipe: dict) -> None:
@@ -54,16 +62,18 @@ def check(recipe: dict) -> None:
     raise BadInput(
       f'config.search.strategies has {name!r}: it must be one of {", ".join(SEARCHES)}'
     )
-  known = list(inspect.signature(SEARCHES[name]).parameters)[3:]
-  for option in options:
-    if option not in known:
+  usual = _usual(name)
+  for option, value in options.items():
+    if option not in usual:
       raise BadInput(
-        f'config.search.strategies has {name}({option}=…): {name} takes {", ".join(known)}'
+        f'config.search.strategies has {name}({option}=…): {name} takes {", ".join(usual)}'
       )
+    _check_option(name, option, value, type(usual[option]))
   if not recipe['budgets']:
     raise BadInput('config.search.budgets is empty: give at least one')
   for k in recipe['budgets']:
     outcome.check_budget(name, k)
+    _check_budget(recipe, k, **usual | options)
   if recipe['scorer'] is None and scored(recipe):
     raise BadInput(f'{name}: it needs a scorer: set config.search.scorer to a process reward model')
   data = recipe['data']
@@ -71,6 +81,43 @@ def check(recipe: dict) -> None:
     raise BadInput(
       f'{name}: config.data.attempts is 0, so the model was never shown an attempt: set it, say to '
       '0.5'
+    )
+
+
+def _usual(name: str) -> dict:
+  """The options of a search, with their defaults."""
+  parameters = list(inspect.signature(SEARCHES[name]).parameters.values())[3:]
+  return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _check_option(name: str, option: str, value, kind: type) -> None:
+  """BadInput for an option's value of another type than its default, or one that cannot be."""
+  words, fits = {
+    str: ('text', lambda x: isinstance(x, str)),
+    int: ('a whole number, at least 1', lambda x: type(x) is int and x >= 1),
+    float: ('a number, more than 0', lambda x: type(x) in (int, float) and 0 < x < math.inf),
+  }[kind]
+  known = CHOICES.get(name, outcome.CHOICES) if option == 'choose' else NAMES.get(option)
+  if not fits(value) or (known and value not in known):
+    words = f'one of {", ".join(known)}' if known else words
+    raise BadInput(
+      f'config.search.strategies has {name}({option}={value!r}): {option} must be {words}'
+    )
+
+
+def _check_budget(recipe: dict, k: int, width=1, chains=1, **_) -> None:
+  """BadInput for a budget that a strategy's options cannot share out, or a response cannot hold."""
+  name, longest = recipe['strategy'], recipe['response_tokens']
+  for word, part in (('width', min(width, k) if name == 'dvts' else 1), ('chains', chains)):
+    if k % part:
+      raise BadInput(
+        f'config.search.budgets has {k}, which is not a multiple of {word}={part} of {name}: '
+        'leave it out, or set another'
+      )
+  if name == 'budget_forcing' and k + 2 > longest:
+    raise BadInput(
+      f'budget_forcing: a budget of k = {k} tokens of thinking, and config.search.response_tokens '
+      f'is {longest}: the mark and an answer need 2 more'
     )
 
 

@@ -253,16 +253,18 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   stages.finish(setting, stage, cell, path, meta)
 
 
-def charged(setting: stages.Setting, stage: stages.Stage) -> dict[str, dict]:
+def charged(setting: stages.Setting, stage: stages.Stage, keys=('synthetic',)) -> dict[str, dict]:
   """{'pretrain', 'sft': ledgers} of what went into a stage's examples and not into its parent.
 
   That is every stage that they depend on, once: samples, whoever drew them, and what trained the
   policy, a teacher, a reward model. Pretraining is that of a model which is not the stage's own.
+  keys: of the recipe, which name the stages that are meant; RL's are others, see rl.py.
   """
   workdir, found = setting.workdir, {kind: compute.empty() for kind in ('pretrain', 'sft')}
-  if stage.recipe['synthetic'] is None:
+  asked = [stage.recipe[key] for key in keys if stage.recipe[key] is not None]
+  if not asked:
     return found
-  its = needed(workdir, stage.recipe['synthetic']) - needed(workdir, stage.parent)
+  its = set().union(*(needed(workdir, one) for one in asked)) - needed(workdir, stage.parent)
   for stage_id in sorted(its):
     made = stages.Stage(**files.read_json(stages.folder(workdir, stage_id) / 'stage.json'))
     done = stages.done(workdir, stage_id)

@@ -1,5 +1,8 @@
 """The notebooks run from top to bottom, hold no outputs, and say what the code behind them says."""
 
+import ast
+import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -83,3 +86,26 @@ def test_notebooks_hold_no_logic(name):
   notebook = nbformat.read(FOLDER / name, as_version=4)
   code = '\n'.join(cell['source'] for cell in notebook.cells if cell['cell_type'] == 'code')
   assert not any(word in code for word in ('def ', 'class ', 'lambda', 'while '))
+
+
+def test_what_notebooks_install_is_what_analysis_imports():
+  root = FOLDER.parents[1]
+  lines = (root / 'requirements-analysis.txt').read_text().splitlines()
+  listed = {line.partition('>=')[0] for line in lines if not line.startswith('#')}
+  trees = [ast.walk(ast.parse(path.read_text())) for path in FOLDER.parent.glob('*.py')]
+  nodes = [node for tree in trees for node in tree]
+  imported = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+  imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+  outside = {name.split('.')[0] for name in imported} - sys.stdlib_module_names
+  assert outside - {'analysis', 'scaling'} == listed - {'pyarrow'}  # pandas reads Parquet by it
+  for name in NOTEBOOKS:
+    assert 'requirements-analysis.txt' in (FOLDER / name).read_text()
+
+
+def test_every_folder_of_the_packages_is_one():
+  """`pip install .` takes folders with an __init__.py, of analysis and scaling."""
+  root = FOLDER.parents[1]
+  for folder in {path.parent for path in (root / 'scaling').rglob('*.py')} | {FOLDER.parent}:
+    assert (folder / '__init__.py').exists(), folder
+  project = tomllib.loads((root / 'pyproject.toml').read_text())
+  assert project['tool']['setuptools']['packages']['find']['include'] == ['analysis', 'scaling*']

@@ -142,13 +142,13 @@ def test_a_law_worse_than_its_baseline_is_called_worse(reading):
     (
       SMALL._replace(sizes=('75k',), budgets=(4e5,)),
       {},
-      FIGURES - {'joint', 'sft_laws'},
+      FIGURES - {'joint', 'sft_laws', 'loss'},
       'loss law',
     ),
     (
       SMALL._replace(sizes=('25k',), budgets=(1e5,), problems=3, samples=2),
       {},
-      FIGURES - {'joint', 'rl', 'residuals', 'sft_laws'},
+      FIGURES - {'joint', 'rl', 'residuals', 'sft_laws', 'loss'},
       'joint law',
     ),
   ],

@@ -90,6 +90,11 @@ GOOD = {'prompt': 'p', 'solution': 'x = 1', 'tests': ['assert x == 1']}
     ('code', GOOD | {'tests': 'assert x'}, r":2: the field 'tests' must be a list"),
     ('code', GOOD | {'tests': ['a', {'input': '', 'output': ''}]}, r":2: the field 'tests' must"),
     ('code', GOOD | {'tests': [{'input': '1'}]}, r":2: the field 'tests' must be a list"),
+    (
+      'code',
+      GOOD | {'tests': [{'input': 'ab' * (4 << 20) + 'c', 'output': ''}]},
+      r':2: the input of test 1 is 8,388,609 bytes, and the sandbox holds 8,388,608: shorten',
+    ),
     ('code', GOOD | {'solution': 'x = 1' * 9999}, r':2: the solution has no program, or one of ov'),
     ('code', GOOD | {'solution': 'x = 2'}, r':2: its own solution fails its tests'),
     ('code', GOOD | {'solution': 'while True: pass'}, r':2: its own solution ends with timeout in'),

@@ -221,6 +221,16 @@ def test_a_study_with_a_tokenizer_of_a_folder(tmp_path, style):
   assert batches.load(tmp_path / 'data').vocab == data.vocab  # a copy is kept
 
 
+def test_a_plan_sees_a_file_that_is_not_there_and_words_that_the_vocabulary_lacks(tmp_path):
+  tasks.check_first(SPEC)
+  words = SPEC._replace(task='letter_counting', style='full', row_tokens=512)
+  with pytest.raises(BadInput, match=r"character '.' is not in the vocabulary 'arithmetic': use"):
+    tasks.check_first(words)
+  tasks.check_first(words._replace(vocab='ascii'))
+  with pytest.raises(BadInput, match=r'rows\.jsonl: No such file'):
+    tasks.check_first(words._replace(task=f"jsonl(path='{tmp_path}/rows.jsonl')"))
+
+
 def test_a_study_with_a_sentencepiece_model_is_packed_as_seqios_own_vocabulary_has_it(tmp_path):
   import seqio
 
@@ -252,7 +262,7 @@ def test_ids_beyond_16_bits_are_kept(tmp_path):
   rows = batches.packed(data.folder, 'sft')
   assert data.vocab.size == 70_301 and rows.tokens.dtype == np.uint32
   assert rows.tokens.max() == 70_300
-  assert batches.batch(rows, 0, 0, 64)['tokens'].max() == 70_300
+  assert batches.read(rows, np.arange(len(rows.tokens)))['tokens'].max() == 70_300
 
 
 def test_no_held_out_problem_teaches_a_bpe_where_long_ones_are_left_out(tmp_path, monkeypatch):
@@ -367,7 +377,7 @@ def test_reading_prepared_data_needs_neither_seqio_nor_a_generator(folder):
 import sys
 from scaling.data import batches, pools, tasks
 from scaling.rewards import verifiers
-batches.batch(batches.packed({str(folder)!r}, 'sft'), 0, 0, 4)
+batches.read(batches.packed({str(folder)!r}, 'sft'), batches.picked(4, 0, 0, 4))
 batches.problems({str(folder)!r}, 'test')
 print(sorted({{'seqio', 'tensorflow', 'reasoning_gym'}} & set(sys.modules)))
 """

@@ -37,7 +37,7 @@ def test_jobs_keep_their_order_and_their_input(pool):
   ]
   found = sandbox.run(pool, jobs)
   assert [result.output for result in found] == [f'{i + 1}\n' for i in range(20)]
-  assert sandbox.counts(found)['ok'] == 20 == sum(sandbox.counts(found).values())
+  assert all(result.status == 'ok' for result in found)
   (value,) = sandbox.run(pool, [Job('math:gcd', {})])
   assert value == sandbox.Result('ok', 0, '', value.seconds)
 

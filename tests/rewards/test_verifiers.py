@@ -281,8 +281,7 @@ def test_what_is_evaluated_costs_its_own_rollout_alone(tmp_path):
   assert found[1].status == 'error' and found[3].status in ('timeout', 'memory')
   assert not owned.exists()
   assert verify(problem, problem.solution).correct
-  statuses = verifiers.counts([found])
-  assert sum(statuses.values()) == 5 and statuses['ok'] < 4
+  assert sum(verdict.status == 'ok' for verdict in found) < 4
 
 
 def maths(answer):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import compute, sharding
+from scaling import bank, compute, sharding
 from scaling.errors import BadInput
 from scaling.stages import dpo, preference
 from scaling.stages import stage as stages
@@ -67,9 +67,12 @@ def test_its_cost_is_reference_and_learner_over_both_sequences(workdir, learned,
   assert done['ledger']['model'] == pytest.approx(by_hand)
   assert done['ledger']['executed']['reference'] > by_hand['reference']
   before = stages.done(workdir, trained.parent)['path']['rl']['model']
-  bank = stages.done(workdir, learned.id)['ledger']['model']
+  # the bank's stage says that it drew nothing itself: another had drawn all of it
+  assert compute.total(stages.done(workdir, learned.id)['ledger']) == 0
+  drawn = bank.cost(workdir, learned.id)['model']
+  assert drawn['prefill'] > 0 and drawn['decode'] > 0
   assert done['path']['rl']['model'] == pytest.approx(
-    {kind: before[kind] + by_hand[kind] + bank[kind] for kind in by_hand}
+    {kind: before[kind] + by_hand[kind] + drawn[kind] for kind in by_hand}
   )
 
 
@@ -101,6 +104,18 @@ def test_a_row_holds_a_pair_and_its_marks():
     means['marks'][0], [0, 1 / 3, 1 / 3, 1 / 3, 0, -1 / 2, -1 / 2, 0], rtol=1e-6
   )
   np.testing.assert_allclose(means['weights'], rows['weights'])
+
+
+def test_a_row_is_wide_enough_for_the_pairs_of_every_epoch(workdir, learned, monkeypatch):
+  """Epoch 0 has pairs of 4 + 4 tokens alone; the one batch reaches into epoch 1, of 20 + 20."""
+  sequences = [np.full(n, 5, np.int32) for n in (4, 4, 20, 20)]
+  none = np.zeros((0, 2), np.int64), np.zeros(0, object), {}, compute.empty()
+  epoch_of = lambda e: np.array([[[0, 1], [2, 3]][e > 0]] * 4)
+  source = dpo.Source(sequences, np.full(4, 2), epoch_of, *none)
+  monkeypatch.setattr(dpo, 'from_bank', lambda *args: source)
+  stage = round_of(workdir, learned.id, epochs=1.0, called='two epochs')
+  dpo.run(hand.setting_of(workdir), stage)
+  assert curve_of(workdir, stage)['tokens'].tolist() == [4 * 8 + 4 * 40]
 
 
 def bank_of(*rows):

@@ -146,6 +146,15 @@ def test_more_samples_draw_only_what_is_missing_and_other_prices_nothing(model, 
   assert len(model.asked) == 20
 
 
+def test_more_problems_draw_only_what_is_missing(model, tmp_path):
+  study.run(_config(judge__model='j', data__test_problems=4), tmp_path)
+  assert len(model.asked) == 16 + 12
+  study.run(_config(judge__model='j', data__test_problems=6), tmp_path)
+  assert len(model.asked) == 24 + 18
+  study.run(_config(judge__model='j', data__test_problems=2), tmp_path)
+  assert len(model.asked) == 24 + 18
+
+
 def test_a_judge_in_pairs_and_one_that_never_answers(model, tmp_path):
   model.judge_says = 'Better: tie'
   c = _config(judge__model='j', judge__method='pairs')

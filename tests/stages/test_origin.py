@@ -146,8 +146,10 @@ def test_an_exported_stage_is_what_was_trained(lora_workdir, tmp_path):
 
 
 def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workdir, tmp_path):
+  (tmp_path / 'empty').mkdir()
   refused = {
-    tmp_path / 'none': r'no config.json .* and no stage.json',
+    tmp_path / 'empty': r'no config.json .* and no stage.json',
+    'meta-llama/Llama-3.2-1B': 'nothing is downloaded: .* --local-dir models/Llama-3.2-1B, and',
     stage_of(
       lora_workdir, 'sample'
     ): 'a stage of kind sample; name one of pretrain, sft, rl or dpo',

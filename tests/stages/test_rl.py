@@ -19,6 +19,7 @@ from scaling.sample_step import Samples
 from scaling.stages import carried, rl
 from scaling.stages import stage as stages
 from tests import tiny
+from tests.stages import by_hand as hand
 
 
 def _of_kind_in(config, kind):
@@ -69,6 +70,33 @@ def test_costs_and_samples_add_up_along_the_chain(tiny_workdir):
   assert (a['cell']['rl_samples'], b['cell']['rl_samples']) == (2 * 16, 3 * 16)
   assert (b['cell']['rl_environments'], b['cell']['rl_turns']) == (64, 1)
   assert b['path']['sft'] == sft['path']['sft']
+
+
+def test_what_trained_a_teacher_is_charged_once_a_run(tiny_workdir):
+  """Of no updates, so what a stage adds is the SFT of the teacher, a branch beside the policy's."""
+  policy, own = _of_kind('rl')[-1], _of_kind('rl')[0].parent
+  other = next(s for s in _of_kind('sft') if s.recipe['measure'] and s.id != own)
+  setting = hand.setting_of(tiny_workdir)
+  taught = policy.recipe | {'start': 3, 'stop': 3, 'teacher': '25k', 'teaching': other.id}
+  first = hand.begin(tiny_workdir, stages.make('rl', policy.id, '', taught))
+  second = hand.begin(tiny_workdir, stages.make('rl', first.id, '', taught))
+  rl.run(setting, first)
+  shutil.copytree(  # where a stage that took no update would have left its own
+    stages.folder(tiny_workdir, policy.id) / 'checkpoints',
+    stages.folder(tiny_workdir, first.id) / 'checkpoints',
+    dirs_exist_ok=True,
+  )
+  shutil.copytree(
+    stages.folder(tiny_workdir, policy.id) / 'side', stages.folder(tiny_workdir, first.id) / 'side'
+  )
+  rl.run(setting, second)
+  before, once, again = (stages.done(tiny_workdir, s.id)['path'] for s in (policy, first, second))
+  spent = stages.done(tiny_workdir, other.id)['ledger']
+  assert compute.total(spent) > 0
+  assert once['rl'] == compute.add(before['rl'], spent) and once['sft'] == before['sft']
+  assert once['pretrain'] == before['pretrain'] and again == once
+  for stage in (first, second):  # no part of the study that other tests read
+    shutil.rmtree(stages.folder(tiny_workdir, stage.id))
 
 
 def test_a_kl_penalty_is_taken_to_the_sft_parent(tmp_path, tiny_workdir):

@@ -177,6 +177,18 @@ def test_every_strategy_runs_on_a_model(trained, monkeypatch, strategy, options)
     ('many_shot', dict(options=dict(shots=2)), r'many_shot\(shots=…\): many_shot takes samples'),
     ('many_shot', dict(budgets=[2, 0]), r'many_shot: a budget of k = 0'),
     ('many_shot', dict(budgets=[]), r'config\.search\.budgets is empty'),
+    ('beam', dict(options=dict(width='4')), r"beam\(width='4'\): width must be a whole number"),
+    ('dvts', dict(options=dict(width=0)), r'dvts\(width=0\): width must be .* at least 1'),
+    ('dvts', dict(options=dict(width=2), budgets=[2, 5]), r'has 5, .* multiple of width=2 of dvts'),
+    ('rebase', dict(options=dict(balance=None)), r'balance=None\): balance must be a number, more'),
+    ('rebase', dict(options=dict(balance=0)), r'balance must be a number, more than 0'),
+    ('many_shot', dict(options=dict(samples=1.5)), r'samples=1.5\): samples must be a whole'),
+    ('beam', dict(options=dict(choose='bset')), r"choose='bset'\): choose must be one of best, m"),
+    ('beam', dict(options=dict(aggregate='max')), r"='max'\): aggregate must be one of la"),
+    ('revision', dict(options=dict(chains=2)), r'has 1, .* not a multiple of chains=2 of revision'),
+    ('budget_forcing', dict(options=dict(force='exactly')), r'force must be one of exact, most, l'),
+    ('budget_forcing', dict(budgets=[17]), r'k = 17 tokens .*response_tokens is 18'),
+    ('episodes', dict(options=dict(environment='hint')), r'environment must be one of verdict, hi'),
   ],
 )  # fmt: skip
 def test_bad_recipes_are_one_line(trained, strategy, more, words):

@@ -54,10 +54,9 @@ def test_a_branch_counts_its_whole_path_and_only_real_tokens(tiny_workdir):
   assert done['cell']['sft_tokens'] == round(steps * rows * counts['tokens'] / counts['rows'])
   assert done['cell']['sft_unique_tokens'] <= done['cell']['sft_tokens']
   cfg = stages.model(stage.recipe)
-  context, tokens = 0, 0
+  context, tokens, packed = 0, 0, batches.packed(folder, 'sft')
   for step in range(steps):
-    batch = batches.batch(batches.packed(folder, 'sft'), 0, step, rows)
-    for row in batch['segment_ids']:
+    for row in packed.segment_ids[batches.picked(counts['rows'], 0, step, rows)]:
       lengths = np.bincount(row[row > 0])
       t, c = compute.causal(lengths)
       tokens, context = tokens + t, context + c

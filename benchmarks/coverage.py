@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import estimators, joint, laws
+from analysis import bands, estimators, joint, laws
 from analysis.fit import fit
 from analysis.fit_command import text_table
 from analysis.interpret import power_coverage
@@ -106,12 +106,12 @@ def _coverage_truth():
 
 
 def _pass_at_k(rng):
-  """The estimators' own interval of a mean over problems."""
+  """The interval of a mean over problems."""
   c = _counts(rng)
   ends = {}
   for k in (1, 8):
     values = estimators.pass_at_k(SAMPLES, c, k)
-    ends[f'pass@{k}', 'percentile'] = estimators.bootstrap_problems(values, 1000)
+    ends[f'pass@{k}', 'percentile'] = bands.bootstrap_problems(values, 1000)
   return ends
 
 

@@ -2,8 +2,9 @@
 
 An example is a sequence of tokens (prompt, response, stop token) and stays whole. A row takes
 examples in their order while it has room for two more of mean length, and then the two that fill it
-best: one of the next few, and the longest left that fits beside it. It is closed when nothing fits,
-so there are fewer than twice the fewest possible rows; GSM8K fills 99 % of rows of 512. Packing the
+best: one of the next few, and the longest left that fits beside it. It is closed when nothing is
+found that fits; an example that was tried as the one of the next few and not taken is not found
+then, so now and then one that fits is left out. GSM8K fills 99 % of rows of 512. Packing the
 longest first fills no more, and puts examples of one length together, so that a batch holds
 examples that are alike (docs/lab-log.md).
 

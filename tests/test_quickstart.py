@@ -28,7 +28,7 @@ def test_smoke_from_the_door_to_the_report_and_the_notebook(tmp_path):
   assert first.returncode == 0, first.stderr[-3000:]
   assert first.stdout.count('\n- ') == 3 and f'The report: {workdir}' in first.stdout
   page = (workdir / 'report-quickstart_smoke.html').read_text()
-  assert '</html>' in page and 'held-out loss' in page and 'A smoke variant' in page
+  assert '</html>' in page and 'held-out loss' in page and 'a smoke variant' in page
 
   records = analysis.load(workdir)
   assert set(records['metric']) >= {'loss', 'accuracy', 'parse_rate', 'truncation_rate'}

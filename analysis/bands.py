@@ -1,7 +1,7 @@
 """Intervals over problems and over seeds, of what a study measured.
 
-Other problems of the same kind: by resampling those measured. Other seeds, of which a study has one
-to five: by Student's t. Axes: S seeds, P problems.
+Other problems of the same kind: by resampling those measured. Other seeds, of which a study has
+few: by Student's t. Axes: S seeds, P problems.
 """
 
 import functools

@@ -80,11 +80,10 @@ def split_words(row, short: bool = False, runs: bool = False) -> str:
     return 'nothing solved' if row['affordable'] else 'nothing affordable'
   updates, k = int(row['rl_updates']), int(row['k'])
   model = readings.group_name(row, row.get('bases', 1) > 1)
+  rl_words = f'{updates} RL updates' if updates else 'no RL'
   if short:
-    rl_words = f'{updates} RL updates' if updates else 'no RL'
     how = '' if row['strategy'] == 'majority' else f'{strategy_name(row["strategy"])}, '
     return f'{model}, {human(row["sft_tokens"])} SFT, {rl_words}, {how}k = {k}'
-  rl_words = f'{updates} RL updates' if updates else 'no RL'
   rl_words += f' of {row["rl_algorithm"]}' if updates and runs else ''
   vote = f'majority of {k}' if k > 1 else '1 sample'
   if row['strategy'] != 'majority':

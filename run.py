@@ -62,7 +62,7 @@ def _start(mesh: dict) -> None:
   elif any(value is not None for value in where):
     raise BadInput('--coordinator, --num_processes and --process_id go with --multihost')
   else:
-    processes.use_cores(math.prod(mesh.values()))
+    processes.use_cores(math.prod(mesh.values()) or sys.maxsize)  # 0: see config.mesh.data
   processes.watch()
 
 

@@ -6,6 +6,7 @@ rounds of DPO and self-training must fulfil stands where they are expanded, as t
 """
 
 import itertools
+import math
 import urllib.parse
 
 from ml_collections import ConfigDict
@@ -51,6 +52,20 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
   if c.dpo.feedback or any(text.startswith('spin') for text in c.synthetic.runs):
     batches.append(('config.dpo.rows', c.dpo.rows))
   return batches
+
+
+def axes(c: ConfigDict, devices: int) -> dict[str, int]:
+  """The device counts of config.mesh, for a machine with so many devices. Where mesh.data is 0 it
+  is the greatest that the other axes leave, and over which the rows of every batch split."""
+  sizes = dict(c.mesh)
+  if sizes['data'] == 0:
+    others = math.prod(size for axis, size in sizes.items() if axis != 'data')
+    counts = [rows // c.mechanics.microbatches for _, rows in batches_of(c)]
+    counts += [c.sample.block_prompts, *(one.rl.prompts for _, one in reinforcement.runs(c))]
+    common = 1 if c.hosted.model else math.gcd(*counts) // sizes['fsdp']
+    most = max(devices // others, 1)
+    sizes['data'] = max(n for n in range(1, most + 1) if n == 1 or (common and common % n == 0))
+  return sizes
 
 
 def _check_hosted(c: ConfigDict) -> None:

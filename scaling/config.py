@@ -315,7 +315,9 @@ def default() -> ConfigDict:
   c.judge.cached_price = placeholder(float)
 
   c.mesh = ConfigDict()  # device counts along each axis of scaling/sharding.py
-  c.mesh.data = 1
+  # 0: all there are, of CPUs one for each core, as far as the rows of every batch split over them.
+  # Another count adds up in another order, so it is another draw of the same study.
+  c.mesh.data = 0
   c.mesh.fsdp = 1
   c.mesh.tensor = 1
   c.mesh.sequence = 1
@@ -323,7 +325,9 @@ def default() -> ConfigDict:
   c.mechanics = ConfigDict()  # how passes are computed (transformer.Mechanics): no result changes
   c.mechanics.attention = 'auto'  # plain, cudnn (GPU), splash (TPU); auto: the device's best
   c.mechanics.remat = 'none'  # kept for the backward pass: none: all; dots; block: least memory
-  c.mechanics.unroll = 1  # layers in a step of the loop over them; all: faster on a GPU
+  # Layers in a step of the loop over them. All: faster, and longer to compile; 0: all on a CPU,
+  # one elsewhere.
+  c.mechanics.unroll = 0
   c.mechanics.loss_chunk = 0  # columns of a batch whose logits the loss holds at a time; 0: all
   c.mechanics.microbatches = 1  # gradient accumulation: parts that a batch is cut into
 

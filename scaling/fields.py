@@ -60,8 +60,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'pretrain.examples pretrain.rows sft.rows rl.updates rl.prompts rl.group '
     'rl.minibatches rl.epochs rl.turns rl.response_tokens sample.n sample.response_tokens '
     'sample.block_prompts '
-    'sample.block_samples mesh.data mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
-    'mechanics.unroll '
+    'sample.block_samples mesh.fsdp mesh.tensor mesh.sequence mechanics.microbatches '
     'model.vocab_multiple scorers.n scorers.per_problem scorers.rollouts '
     'dpo.rounds dpo.problems dpo.pairs_per_problem dpo.rows dpo.judge_tokens '
     'synthetic.problems synthetic.n synthetic.draws synthetic.judged synthetic.tokens '
@@ -72,6 +71,7 @@ RANGES = (  # what holds for a number, and the fields (or elements of fields) th
     'at least 0',
     lambda x: x >= 0,
     'data.sft_rates pretrain.rates pretrain.temperature '
+    'mesh.data mechanics.unroll '
     'data.seed data.rl_problems optimizer.weight_decay pretrain.warmup_steps '
     'sft.warmup_steps rl.warmup_steps rl.kl_coef rl.kl_target rl.entropy_coef rl.importance_cap '
     'rl.staleness rl.overlong_cache rl.environments rl.value_clip rl.teacher_coef optimizer.z_loss '

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from scaling import compute, processes
+from scaling import checks, compute, processes
 from scaling.model.presets import PUBLIC
 from scaling.stages import hosted
 from scaling.stages import stage as stages
@@ -237,7 +237,8 @@ def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
   peak = matmul_peak()
   done = {s.id for s in tree if workdir is not None and stages.done(workdir, s.id) is not None}
   time_of = seconds([s for s in tree if s.id not in done], peak)
-  need, have = math.prod(c.mesh.values()), processes.devices_here()
+  have = processes.devices_here()
+  need = math.prod(checks.axes(c, have).values())
   lines = [f'study {c.name}: {c.data.task}']
   public = [size for size in c.model.sizes if not c.init_from and size in PUBLIC]
   if public:

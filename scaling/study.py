@@ -214,7 +214,7 @@ def run(c: ConfigDict, workdir: Path) -> Path:
   for stage in tree:
     if stage.kind == 'hosted':
       hosted.ready(stage.recipe)
-  mesh = sharding.make_mesh(**c.mesh)
+  mesh = sharding.make_mesh(**checks.axes(c, jax.device_count()))
   check_mesh(c, tree, mesh)
   processes.agree(c.to_dict(), 'not the same config; give all processes the same command')
   workdir = Path(workdir)

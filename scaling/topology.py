@@ -27,7 +27,18 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from scaling import compute, hlo, losses, plan, rollouts, sample_step, sharding, study, train_step
+from scaling import (
+  checks,
+  compute,
+  hlo,
+  losses,
+  plan,
+  rollouts,
+  sample_step,
+  sharding,
+  study,
+  train_step,
+)
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
@@ -108,7 +119,8 @@ def describe(name: str) -> Topology:
 
 def make_mesh(c: ConfigDict, topology: Topology) -> Mesh:
   """The config's mesh over the topology's devices. BadInput unless it has just as many."""
-  sizes, have = dict(c.mesh), len(topology.devices)
+  have = len(topology.devices)
+  sizes = checks.axes(c, have)
   need = math.prod(sizes.values())
   if need != have:
     others = need // sizes['fsdp']

@@ -16,6 +16,9 @@ from scaling import sharding
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
 
+# XLA's library of fused products, which samplers gain from, costs a train step 2 to 15 %.
+CPU_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
+
 
 class OptimizerConfig(NamedTuple):
   """AdamW (1711.05101) behind a clip of the global gradient norm; decay on matrices alone."""
@@ -312,6 +315,7 @@ def make_train_step(
     in_shardings=(state_layout, sharding.batch(mesh), none, none),
     out_shardings=(state_layout, none),
     donate_argnums=0,
+    compiler_options=CPU_OPTIONS if mesh.devices.flat[0].platform == 'cpu' else None,
   )
 
 

@@ -114,9 +114,10 @@ def lowered_train_step(cfg, B, T, **how):
   return step.lower(state, batch_of(B, T), 1e-3, 1.0)
 
 
+@pytest.mark.parametrize('T', [10, 128])  # of 128 tokens the queries go in parts
 @configs
-def test_train_step_executes_what_xla_is_given(cfg):
-  B, T = 4, 10
+def test_train_step_executes_what_xla_is_given(cfg, T):
+  B = 4
   seen = dot_flops(lowered_train_step(cfg, B, T))
   assert compute.total(compute.train(cfg, 0, 0, B, T), 'executed') == seen
 

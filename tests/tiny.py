@@ -18,4 +18,5 @@ def get_config(arg: str = ''):
   c.rl.prompts, c.rl.group, c.rl.minibatches, c.rl.temperature = 4, 4, 2, 0.7
   c.sample.n, c.sample.block_prompts, c.sample.block_samples = 8, 2, 4
   c.sample.block_rows = 3
+  c.mesh.data = 1
   return c

@@ -122,12 +122,14 @@ def model(recipe: dict) -> transformer.ModelConfig:
 
 
 def mechanics(how: Mechanics, recipe: dict, mesh: Mesh) -> Mechanics:
-  """The mechanics, with the attention that the recipe's model gets on this mesh's devices.
+  """The mechanics, with what is left to them resolved: the attention that the recipe's model gets
+  on this mesh's devices, and the layers that are unrolled there.
 
-  BadInput where the one asked for cannot run there.
+  BadInput where the attention asked for cannot run there.
   """
-  platform = mesh.devices.flat[0].platform
-  return how._replace(attention=attention.resolve(how.attention, platform, model(recipe)))
+  platform, cfg = mesh.devices.flat[0].platform, model(recipe)
+  unroll = how.unroll or (cfg.n_layers if platform == 'cpu' else 1)
+  return how._replace(attention=attention.resolve(how.attention, platform, cfg), unroll=unroll)
 
 
 def optimizer(recipe: dict) -> train_step.OptimizerConfig:

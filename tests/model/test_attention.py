@@ -19,7 +19,7 @@ from scaling import sharding, topology
 from scaling.errors import BadInput
 from scaling.model import attention, transformer
 
-CLOSE = {'float32': 3e-6, 'bfloat16': 1e-2}  # of the largest value; a bfloat16 carries 4e-3
+CLOSE = {'float32': 3e-6, 'bfloat16': 1.5e-2}  # of the largest value; a bfloat16 carries 4e-3
 CFG = transformer.ModelConfig(
   vocab_size=16, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=32
 )

@@ -65,8 +65,8 @@ def works() -> dict[str, Work]:
   tiny = dataclasses.replace(reference, d_model=32, n_layers=2, head_dim=8, d_ff=64)
   one_b = presets.model_config('llama-3.2-1b', vocab_size=128_256, dtype='bfloat16')
   data = math.gcd(CORES, 32)
-  # Four rows at a time fit the cache.
-  on_cpu = {'microbatches': max(1, 32 // data // 4), 'unroll': reference.n_layers}
+  # Two rows at a time fit the cache.
+  on_cpu = {'microbatches': max(1, 32 // data // 2), 'unroll': reference.n_layers}
   gpu = {'attention': 'cudnn', 'remat': 'dots', 'unroll': one_b.n_layers}
   return {
     'reference': Work(dataclasses.asdict(reference), 32, 256, 2048, data, on_cpu, CPU_ENVIRONMENT),

@@ -14,13 +14,14 @@ from scaling.stages import stage as stages
 from scaling.stages.stage import Stage
 
 # How long things were seen to take on two CPU cores (docs/lab-log.md): the part of the matmul peak
-# that a stage's executed FLOPs reach, by the model's width; seconds that each stage adds; that the
-# first of a kind and size adds, to compile; and that each banked response adds, to be verified.
-EFFICIENCY_OF_WIDTH, EFFICIENCY_CAP = 0.002, 0.4
+# that a stage's executed FLOPs reach, by the model's width, where it draws samples and where it
+# does not; seconds that each stage adds; that the first of a kind and size adds, to compile; and
+# that each banked response adds, to be verified.
+EFFICIENCY_OF_WIDTH, EFFICIENCY_OF_ROWS, EFFICIENCY_CAP = 0.002, 0.005, 0.5
 STAGE_SECONDS = 0.4
 TRAINED = ('pretrain', 'sft', 'rl', 'dpo')  # kinds of stages that make the cells of a study
 COMPILE_SECONDS = {
-  'pretrain': 4.0,
+  'pretrain': 10.0,
   'sft': 2.0,
   'rl': 7.0,
   'dpo': 5.0,
@@ -172,7 +173,9 @@ def seconds(tree: list[Stage], peak: float) -> dict[str, float]:
     if stage.kind == 'hosted':
       result[stage.id] = CALL_SECONDS * hosted.most(recipe)[0]
       continue
-    efficiency = min(EFFICIENCY_OF_WIDTH * recipe['model']['d_model'], EFFICIENCY_CAP)
+    rows_alone = stage.kind in ('pretrain', 'sft', 'dpo', 'preference', 'score')
+    rate = EFFICIENCY_OF_ROWS if rows_alone else EFFICIENCY_OF_WIDTH
+    efficiency = min(rate * recipe['model']['d_model'], EFFICIENCY_CAP)
     work = compute.total(estimate(stage), 'executed') / (peak * efficiency)
     if stage.kind in ('sample', 'rollouts', 'search', 'synthesize', 'prompts'):
       work += RESPONSE_SECONDS * math.prod(_drawn(stage))

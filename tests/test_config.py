@@ -336,6 +336,29 @@ def test_unknown_fields_and_wrong_types_are_refused_by_the_config_itself():
     c.sft.rows = 'many'
 
 
+@pytest.mark.parametrize(
+  'devices, changes, data',
+  [
+    (1, {}, 1),
+    (2, {}, 2),
+    (10, {}, 4),  # prompts of a sampling block
+    (10, {'sample.block_prompts': 64}, 8),  # 16 rows of SFT
+    (10, {'sample.block_prompts': 64, 'mechanics.microbatches': 4}, 4),
+    (8, {'sample.block_prompts': 64, 'mesh.tensor': 2}, 4),
+    (8, {'sample.block_prompts': 64, 'mesh.fsdp': 4}, 2),
+    (2, {'mesh.tensor': 4}, 1),  # more than there are: the mesh says so
+    (8, {'mesh.data': 3}, 3),
+    (8, {'hosted.model': 'm'}, 1),
+  ],
+)
+def test_the_data_axis_takes_the_devices_that_rows_split_over(devices, changes, data):
+  c = config.default()
+  c.sft.rows = 16
+  for key, value in changes.items():
+    _set(c, key, value)
+  assert checks.axes(c, devices)['data'] == data
+
+
 def test_every_field_is_read():
   """A field that nothing outside the schema reads would be a lie to the user."""
   from pathlib import Path

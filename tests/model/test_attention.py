@@ -117,6 +117,20 @@ def test_plain_attention_is_one_part_to_attend_to_and_so_are_its_gradients(dtype
   assert gap(results(args, 'plain'), expected) < CLOSE[dtype]
 
 
+@pytest.mark.parametrize('packed', [True, False])
+def test_queries_in_parts_attend_as_in_one_and_so_do_their_gradients(packed):
+  q, k, v, segments, weights = inputs(16, 4, 2, 'float32')
+  segments = segments if packed else None
+
+  def of(parts):
+    loss = lambda q, k, v: jnp.sum(attention.plain(q, k, v, segments, parts) * weights)
+    return jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+
+  expected = jax.tree.leaves(of(1))
+  for parts in (2, 4, 16):
+    assert gap(jax.tree.leaves(of(parts)), expected) < CLOSE['float32']
+
+
 def test_keys_in_parts_are_attended_to_as_one():
   """The last part is shared by two consecutive rows each."""
   q, k, v, _, _ = inputs(6, 4, 2, 'float32')

@@ -75,7 +75,7 @@ def _alone(workdir, branch, **changed):
   stages.folder(workdir, stage.id).mkdir()
   files.write_json(stages.folder(workdir, stage.id) / 'stage.json', stage._asdict())
   mesh = sharding.make_mesh()
-  how = transformer.Mechanics()
+  how = transformer.Mechanics(**tiny.get_config().mechanics)
   setting = stages.Setting(
     workdir, mesh, how, 1e9, records.environment(mesh), lambda part, words: None
   )

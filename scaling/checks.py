@@ -60,8 +60,9 @@ def axes(c: ConfigDict, devices: int) -> dict[str, int]:
   sizes = dict(c.mesh)
   if sizes['data'] == 0:
     others = math.prod(size for axis, size in sizes.items() if axis != 'data')
-    counts = [rows // c.mechanics.microbatches for _, rows in batches_of(c)]
-    counts += [c.sample.block_prompts, *(one.rl.prompts for _, one in reinforcement.runs(c))]
+    learned = [rows for _, rows in batches_of(c)]
+    learned += [one.rl.prompts // one.rl.minibatches for _, one in reinforcement.runs(c)]
+    counts = [c.sample.block_prompts, *(rows // c.mechanics.microbatches for rows in learned)]
     common = 1 if c.hosted.model else math.gcd(*counts) // sizes['fsdp']
     most = max(devices // others, 1)
     sizes['data'] = max(n for n in range(1, most + 1) if n == 1 or (common and common % n == 0))

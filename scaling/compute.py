@@ -107,11 +107,17 @@ def causal(lengths) -> tuple[int, int]:
   return int(lengths.sum()), int((lengths * (lengths + 1) // 2).sum())
 
 
+def query_parts(row_tokens: int) -> int:
+  """Parts that plain attention takes the queries of a row in, each over the keys up to its last:
+  4 where rows are long enough to gain from it, 1 elsewhere."""
+  return 4 if row_tokens >= 128 and row_tokens % 4 == 0 else 1
+
+
 def attended(row_tokens: int) -> float:
-  """The keys that plain attention multiplies for a row, masked ones too: T^2; or, where it takes
-  the queries in 4 parts (attention.query_parts), the i-th over the first i quarters: 5/8 T^2."""
-  T = float(row_tokens)
-  return T * T * (5 / 8 if row_tokens >= 128 and row_tokens % 4 == 0 else 1)
+  """The keys that plain attention multiplies for a row of T tokens, masked ones too: in p parts,
+  of which the i-th has T / p queries over i T / p keys, T^2 (p + 1) / (2 p)."""
+  parts = query_parts(row_tokens)
+  return float(row_tokens) ** 2 * (parts + 1) / (2 * parts)
 
 
 def empty() -> dict:

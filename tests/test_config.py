@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling import checks, config, fields
+from scaling import checks, config, fields, sharding, study
 from scaling.errors import BadInput
 
 
@@ -357,6 +357,16 @@ def test_the_data_axis_takes_the_devices_that_rows_split_over(devices, changes, 
   for key, value in changes.items():
     _set(c, key, value)
   assert checks.axes(c, devices)['data'] == data
+
+
+@pytest.mark.parametrize('minibatches, microbatches, data', [(1, 1, 8), (2, 1, 4), (2, 2, 2)])
+def test_the_data_axis_splits_what_rl_learns_from(minibatches, microbatches, data):
+  c = _with_rl()
+  c.sft.rows, c.sample.block_prompts, c.rl.prompts, c.rl.group = 16, 64, 8, 8
+  c.rl.minibatches, c.mechanics.microbatches = minibatches, microbatches
+  assert checks.axes(c, 64)['data'] == data
+  tree = study.expand(c)
+  study.check_mesh(c, tree, sharding.make_mesh(**checks.axes(c, 8)))
 
 
 def test_every_field_is_read():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling import study
+from scaling import checks, sharding, study
 from scaling.errors import BadInput
 
 EXPERIMENTS = sorted(p.stem for p in (Path(__file__).parents[1] / 'experiments').glob('[a-z]*.py'))
@@ -20,6 +20,13 @@ def test_plan_builds(name):
     assert tree and len({s.id for s in tree}) == len(tree)
     assert all(s.parent is None or any(p.id == s.parent for p in tree) for s in tree)
   assert len(study.expand(module.get_config('smoke'))) <= len(study.expand(module.get_config('')))
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4, 8])
+@pytest.mark.parametrize('name', [name for name in EXPERIMENTS if name != 'pod'])  # a slice's own
+def test_its_rows_split_over_the_devices_that_it_takes_by_default(name, devices):
+  c = importlib.import_module(f'experiments.{name}').get_config()
+  study.check_mesh(c, study.expand(c), sharding.make_mesh(**checks.axes(c, devices)))
 
 
 @pytest.mark.parametrize('name', [name for name in EXPERIMENTS if name != 'gsm8k_sft'])  # a path

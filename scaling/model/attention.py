@@ -19,7 +19,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from scaling import sharding
+from scaling import compute, sharding
 from scaling.errors import BadInput
 
 LANES = 128  # splash cuts rows in blocks of a multiple of this
@@ -106,12 +106,6 @@ def plain(q, k, v, segment_ids, parts=1):
     mask = _visible(cut(first, stop), cut(0, stop), first, n, stop)[:, None, None]
     out.append(_mix(q[..., first:stop, :], keys(k, stop), keys(v, stop), mask))
   return jnp.concatenate(out, axis=-2).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
-
-
-def query_parts(T: int) -> int:
-  """Parts that the queries of `plain` go in: 4 where rows are long enough to gain from it, as then
-  5/8 of the scores are computed; 1 elsewhere. `compute.attended` counts by it."""
-  return 4 if T >= 128 and T % 4 == 0 else 1
 
 
 @jax.custom_vjp
@@ -229,7 +223,7 @@ def self_attention(
   """
   if implementation == 'plain':
     whole = mesh is None or mesh.shape['sequence'] == 1
-    return plain(q, k, v, segment_ids, query_parts(q.shape[1]) if whole else 1)
+    return plain(q, k, v, segment_ids, compute.query_parts(q.shape[1]) if whole else 1)
   platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
   if reason := misfit(implementation, platform, q.dtype, q.shape[-1]):
     raise BadInput(reason)

@@ -174,3 +174,9 @@ def test_a_row_of_a_curve_is_plain_numbers_or_not_finite(name):
   with pytest.raises(stages.NonFinite, match=r'step 3: loss .*nan') as error:
     stages.measured(metrics | {name: np.float32('nan')}, {'spent': 1})
   assert error.value.ledger == {'spent': 1}
+
+
+@pytest.mark.parametrize('asked, unrolled', [(0, 2), (1, 1)])
+def test_all_layers_are_unrolled_on_a_cpu_unless_the_config_says_otherwise(asked, unrolled):
+  how = transformer.Mechanics(unroll=asked)
+  assert stages.mechanics(how, _branches()[0].recipe, sharding.make_mesh()).unroll == unrolled

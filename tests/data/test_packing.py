@@ -47,6 +47,14 @@ def test_every_example_is_whole_and_comes_once(lengths, row_tokens, every_token,
   assert sorted(numbers) == list(range(len(lengths)))
 
 
+@given(LENGTHS, st.integers(24, 40))
+def test_nothing_left_fits_into_a_row_that_is_closed(lengths, row_tokens):
+  rows = packing.plan(lengths, row_tokens)
+  for number, row in enumerate(rows):
+    room = row_tokens - sum(lengths[one] for one in row)
+    assert all(lengths[one] > room for later in rows[number + 1 :] for one in later)
+
+
 def fewest(lengths, row_tokens):
   """The fewest rows that hold these lengths: every assignment is tried."""
   best, rooms = len(lengths), []
@@ -81,6 +89,7 @@ def test_rows_against_the_fewest_possible(lengths):
 def test_a_hand_worked_case():
   assert packing.plan([3, 8, 5, 2, 5, 7], 10) == [[0, 2, 3], [1], [4], [5]]
   assert packing.plan([3, 8, 5, 2, 5, 7], 20) == [[0, 1, 3, 5], [2, 4]]
+  assert packing.plan([6, 1, 1, 1], 10) == [[0, 1, 2, 3]]
   assert packing.plan([], 10) == []
   mask = packing.rows([np.arange(4), np.arange(3)], [2, 0], 8)['loss_mask']
   assert mask.astype(int).tolist() == [[0, 0, 1, 1, 0, 1, 1, 0]]

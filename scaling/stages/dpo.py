@@ -30,7 +30,6 @@ import pandas as pd
 
 from analysis import estimators
 from scaling import (
-  bank,
   compute,
   files,
   preference_losses,
@@ -42,7 +41,7 @@ from scaling import (
 from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.rewards import model_judge, reward_model
-from scaling.stages import preference, teachers
+from scaling.stages import preference, synthesize, teachers
 from scaling.stages import stage as stages
 
 FEEDBACK = ('verifier', 'majority', 'likelihood', 'human', 'self', 'judge', 'scorer', 'pairs')
@@ -240,7 +239,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   about = source.about | {'feedback': recipe['feedback'], 'pairs': len(first), 'steps': stop}
   if len(source.held_out):
     about['held_out'] = held_out_accuracy(setting, stage, source, state.params, reference, score)
-  _finish(setting, stage, about, stop, {'ledger': ledger, 'seconds': seconds()})
+  finish(setting, stage, about, stop, {'ledger': ledger, 'seconds': seconds()})
 
 
 def reference_of(setting: stages.Setting, stage: stages.Stage) -> dict:
@@ -286,42 +285,14 @@ def held_out_accuracy(setting, stage, source: Source, params, reference, score) 
   return {'pairs': len(pairs), 'accuracy': [float(value), float(stderr)]}
 
 
-def charged(setting: stages.Setting, stage: stages.Stage) -> list[dict]:
-  """Ledgers of what this round reads and no round before it has read: its bank, and its reward
-  model with the bank that that learned from; of a bank the samples asked for, whoever drew them."""
-  read, before = _read(setting, stage.recipe), set()
-  parent = stage.parent
-  while parent is not None:
-    above = files.read_json(stages.folder(setting.workdir, parent) / 'stage.json')
-    if above['kind'] == 'dpo':
-      before |= set(_read(setting, above['recipe']))
-    parent = above['parent']
-  workdir, ledgers = setting.workdir, []
-  for stage_id in (i for i in read if i not in before):
-    kind = files.read_json(stages.folder(workdir, stage_id) / 'stage.json')['kind']
-    drawn = kind == 'sample'
-    ledgers.append(
-      bank.cost(workdir, stage_id) if drawn else stages.done(workdir, stage_id)['ledger']
-    )
-  return ledgers
-
-
-def _read(setting: stages.Setting, recipe: dict) -> list[str]:
-  """Ids of the stages whose cost is a round's own: its bank, its reward model and all that made
-  that one."""
-  ids, scorer = [recipe['bank']] * (recipe['bank'] is not None), recipe['scorer']
-  while scorer is not None:
-    above = files.read_json(stages.folder(setting.workdir, scorer) / 'stage.json')
-    ids += [scorer, above['recipe']['bank'], above['recipe']['labels']]
-    parent = files.read_json(stages.folder(setting.workdir, above['parent']) / 'stage.json')
-    scorer = above['parent'] if parent['kind'] == 'preference' else None
-  return [i for i in dict.fromkeys(ids) if i is not None]
-
-
-def _finish(setting, stage: stages.Stage, about: dict, steps: int, meta: dict) -> None:
+def finish(setting, stage: stages.Stage, about: dict, steps: int, meta: dict) -> None:
+  """Marks a round as finished. Its cell is charged for its samples and for what made its judge or
+  its reward model, as far as its policy does not come of the same stages."""
   recipe = stage.recipe
   cell, path = stages.path_of(setting, stage)
-  path['rl'] = compute.add(path['rl'], meta['ledger'], *charged(setting, stage))
+  others = synthesize.charged(setting, stage, ('bank', 'scorer', 'grader'))
+  path['pretrain'] = compute.add(path['pretrain'], others['pretrain'])
+  path['rl'] = compute.add(path['rl'], meta['ledger'], others['sft'])
   cell |= dict(
     rl_algorithm=f'dpo {recipe["called"]}',
     rl_updates=cell.get('rl_updates', 0) + steps,

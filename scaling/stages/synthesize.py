@@ -258,7 +258,7 @@ def charged(setting: stages.Setting, stage: stages.Stage, keys=('synthetic',)) -
 
   That is every stage that they depend on, once: samples, whoever drew them, and what trained the
   policy, a teacher, a reward model. Pretraining is that of a model which is not the stage's own.
-  keys: of the recipe, which name the stages that are meant; RL's are others, see rl.py.
+  keys: of the recipe, which name the stages that are meant; those of RL and DPO are others.
   """
   workdir, found = setting.workdir, {kind: compute.empty() for kind in ('pretrain', 'sft')}
   asked = [stage.recipe[key] for key in keys if stage.recipe[key] is not None]

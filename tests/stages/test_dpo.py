@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import bank, compute, sharding
+from scaling import bank, compute, sharding, study
 from scaling.errors import BadInput
 from scaling.stages import dpo, preference
 from scaling.stages import stage as stages
+from tests import tiny
 from tests.stages import by_hand as hand
 
 N, workdir, round_of = hand.N, hand.workdir, hand.round_of
@@ -84,6 +85,55 @@ def test_a_second_round_has_the_first_as_its_reference(workdir, learned, trained
   assert second['cell']['rl_updates'] == 24 + 2 and second['cell']['rl_samples'] == 128
   spent = compute.add(first['path']['rl'], second['ledger'])  # the same bank is charged once
   assert second['path']['rl']['model'] == pytest.approx(spent['model'])
+
+
+@pytest.mark.parametrize('by', ['judge 75k', 'outcome 75k'])
+def test_what_made_a_larger_judge_or_reward_model_is_charged_once(tmp_path, monkeypatch, by):
+  """The FLOPs of each stage are a power of two, so a sum says which stages are in it."""
+  c = tiny.get_config()
+  c.model.sizes = ('25k', '75k')
+  c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
+  c.data.attempts, c.data.reward_problems = 0.5, 12
+  c.scorers.objectives, c.scorers.sizes, c.scorers.policies = ('outcome',), ('75k',), ('25k',)
+  c.dpo.feedback, c.dpo.sizes, c.dpo.rounds = (by,), ('25k',), 2
+  c.dpo.problems, c.dpo.n = 16, 4
+  tree = study.expand(c)
+  ids = [stage.id for stage in tree]
+  setting = stages.Setting(tmp_path, None, None, 0.0, hand.ENVIRONMENT, None)
+
+  def spent(stage_id):
+    ledger = compute.empty()
+    ledger['model']['forward'] = 2.0 ** ids.index(stage_id)
+    return ledger
+
+  def of(path):
+    total = int(sum(compute.total(path[kind]) for kind in ('pretrain', 'rl')))
+    return [stage for at, stage in enumerate(tree) if total >> at & 1]
+
+  monkeypatch.setattr(bank, 'cost', lambda workdir, stage_id: spent(stage_id))
+  for stage in tree:
+    hand.begin(tmp_path, stage)
+    meta = {'ledger': spent(stage.id), 'seconds': 0.0}
+    cell, path = stages.path_of(setting, stage)
+    if stage.kind == 'dpo':
+      dpo.finish(setting, stage, {}, 1, meta)
+    else:
+      kind = stage.kind if stage.kind in path else 'sft'
+      path[kind] = compute.add(path[kind], meta['ledger'])
+      stages.finish(setting, stage, cell | {'seconds': 0.0}, path, meta)
+  first, second = (s for s in tree if s.kind == 'dpo')
+  others = of(stages.done(tmp_path, first.id)['path'])
+  made = {(s.kind, s.recipe['preset']) for s in others}
+  drawn = [s.id for s in others if s.kind == 'sample']
+  assert made >= {('pretrain', '25k'), ('pretrain', '75k'), ('sft', '75k'), ('dpo', '25k')}
+  assert ('sft', '25k') not in made and first.recipe['bank'] in drawn
+  assert (('preference', '75k') in made) == (by == 'outcome 75k') == (len(drawn) == 2)
+  new = {s.id for s in of(stages.done(tmp_path, second.id)['path'])} - {s.id for s in others}
+  fresh = [second.id, second.recipe['bank']]
+  if second.recipe['scorer'] is not None:  # it goes on, from samples of its own
+    model = next(s for s in tree if s.id == second.recipe['scorer'])
+    fresh += [model.id, model.recipe['bank']]
+  assert new == set(fresh)
 
 
 def test_a_round_cut_off_ends_with_the_same_bits(workdir, trained, monkeypatch):

@@ -6,7 +6,7 @@ parent's samples, labelled by `feedback`, or from a file. Rounds in a row, each 
 are the iterated form (2312.11456); where the labels are the policy's own, it rewards itself
 (2401.10020).
 
-    verifier     the task's verdict
+    verifier     the task's verdict; none where it timed out, say
     majority     the part of the problem's samples with the same answer (2411.04109)
     likelihood   the policy's own log-probability of the response
     human        the problem's own solution is better than any other response (SPIN, 2401.01335)
@@ -16,7 +16,8 @@ are the iterated form (2312.11456); where the labels are the policy's own, it re
 
 Of each problem, responses of the greatest value are paired with those of the least; problems whose
 values are all the same are left out and counted. Under majority and likelihood a response without
-an answer is below all with one. A response on which a judge failed is left out and counted.
+an answer is below all with one. A response on which the verifier or a judge gave no verdict is
+left out and counted.
 
 done.json has 'preferences': {feedback, pairs (of an epoch), problems_without_pairs, failed, steps,
 of a file equal, repeated, dropped and held_out {pairs, accuracy: [value, standard error]}}.
@@ -45,7 +46,7 @@ from scaling.stages import preference, synthesize, teachers
 from scaling.stages import stage as stages
 
 FEEDBACK = ('verifier', 'majority', 'likelihood', 'human', 'self', 'judge', 'scorer', 'pairs')
-READ = [*preference.READ, 'answer', 'response', 'logprobs']
+READ = [*preference.READ, 'reward', 'answer', 'response', 'logprobs']
 WATCHED = ('loss', 'accuracy', 'margin', 'chosen', 'rejected', 'grad_norm', 'learning_rate')
 SCORED_ROWS = 32  # of held-out pairs at a time
 
@@ -71,7 +72,7 @@ def values_of(
   """
   none = compute.empty()
   if feedback == 'verifier':
-    return table['correct'].to_numpy(np.float64), none
+    return table['reward'].to_numpy(np.float64), none
   if feedback == 'human':
     gold = table[table['sample'] < 0].set_index('problem')['response']
     return (table['response'] == table['problem'].map(gold)).to_numpy(np.float64), none
@@ -155,7 +156,7 @@ def with_solutions(setting: stages.Setting, recipe: dict, vocab, table) -> pd.Da
   rows = [
     dict(
       problem=p.id, prompt=p.prompt, sample=-1, tokens=[*vocab.encode(p.solution), vocab.stop],
-      correct=True, answer=p.answer, response=p.solution,
+      correct=True, reward=1.0, answer=p.answer, response=p.solution,
     )
     for p in batches.problems(folder, preference.pool_of(setting, recipe)) if p.id in sampled
   ]  # fmt: skip

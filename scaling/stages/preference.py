@@ -5,7 +5,8 @@ and goes over the bank `epochs` times. The objectives are those of `scaling.rewa
 'process' reads the labels of a stage of kind rollouts. The rate falls to zero at the end.
 
 A part of the problems is held out: the values of their responses are calibrated on it. done.json
-has 'scorer': {objective, calibration, held_out: its quality, reliability, problems_without_pairs}.
+has 'scorer': {objective, calibration, held_out: its quality, reliability, problems_without_pairs,
+no_verdict: samples of the bank that are left out, since the verifier could not judge them}.
 
 With recipe['pairs'] {path, fingerprint} the pairs are those of a file (`data.preferences`) and
 there is no bank; a part of its prompts is held out, and 'scorer' has {objective, calibration,
@@ -140,15 +141,18 @@ def prepare(recipe: dict, found: reward_model.Examples, labelled: reward_model.E
 
 
 def _from_bank(setting: stages.Setting, recipe: dict, vocab):
-  """(Examples of the recipe's bank, those of its labelled steps or None)."""
-  table = read_bank(setting.workdir, recipe, vocab)
-  found = reward_model.examples(table, vocab)
+  """(Examples of the samples of the recipe's bank that have a verdict, those of its labelled steps
+  or None, how many have no verdict)."""
+  table = read_bank(setting.workdir, recipe, vocab, columns=[*READ, 'reward'])
+  there = table['reward'].notna()
+  found, lost = reward_model.examples(table[there], vocab), int((~there).sum())
   if recipe['objective'] != 'process':
-    return found, None
+    return found, None, lost
   labels = stages.folder(setting.workdir, recipe['labels']) / 'labels.parquet'
   if not labels.exists():
     raise BadInput(f'{labels}: not there; run its stage of kind rollouts')
-  return found, reward_model.with_steps(found, table, pd.read_parquet(labels))
+  every = reward_model.examples(table, vocab)
+  return found, reward_model.with_steps(every, table, pd.read_parquet(labels)), lost
 
 
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
@@ -166,7 +170,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     epoch_of = lambda e: reward_model.shuffled(learned, recipe['seed'], e)
     longest = int(lengths[learned].sum(axis=1).max())
   else:
-    found, labelled = _from_bank(setting, recipe, data.vocab)
+    found, labelled, lost = _from_bank(setting, recipe, data.vocab)
     source, epoch_of, longest, left_out, out = prepare(recipe, found, labelled)
   B, width = recipe['rows'], reward_model.columns(longest, mesh)
   sharding.check_rows(mesh, B, 'config.scorers.rows')
@@ -195,6 +199,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     scorer |= {'equal': file.equal, 'repeated': file.repeated, 'dropped': source.dropped}
   else:
     scorer, spent = calibrate(setting, stage, cfg, how, state.params, found, labelled, out)
+    scorer['no_verdict'] = lost
   ledger = compute.add(ledger, spent)
   scorer |= {'objective': objective, 'problems_without_pairs': left_out}
   cell, path = stages.path_of(setting, stage)

@@ -42,7 +42,7 @@ COLUMNS = {  # of problems.parquet, after those of batches.Problem
   'source': 'of SOURCES',
   'parent': 'id of the stage whose policy wrote or judged it',
   'given': 'id of the problem that it was made of',
-  'pass_rate': 'the part of the samples that give its answer',
+  'pass_rate': 'the part of the samples with a verdict that give its answer',
   'agreement': 'the part that give the answer which most give',
   'flops': 'model FLOPs of writing it and of the samples that judged it',
 }
@@ -50,7 +50,7 @@ ABOUT = {  # of done.json
   'candidates': 'made, or written',
   'cut': 'texts that did not end',
   'known': 'that are problems of a pool, or came again',
-  'invalid': 'that are none of the task, or of which samples do not agree enough',
+  'invalid': 'that are none of the task, or whose samples do not agree enough, or get no verdict',
   'long': 'whose prompt leaves no room for a response in a row; or is empty',
   'easy': 'that pass more often than pass_high',
   'hard': 'that pass less often than pass_low',
@@ -233,10 +233,13 @@ def judged(ask: Asker, stage: stages.Stage, data, found: list[Candidate]) -> lis
       about = dict(source=recipe['source'], parent=stage.parent, given=candidate.given.id)
       valid.append((problem, whole, len(ones), about | dict(agreement=agreement, flops=flops)))
   verdicts = verifiers.verify_all([one[0] for one in valid], [one[1] for one in valid])
-  return [
-    problem._asdict() | about | {'pass_rate': sum(v.correct for v in judged) / n}
-    for (problem, _, n, about), judged in zip(valid, verdicts, strict=True)
-  ]
+  rows = []
+  for (problem, _, n, about), judged in zip(valid, verdicts, strict=True):
+    there = n - sum(verdict.status != 'ok' for verdict in judged)  # one that was cut off is wrong
+    if there:
+      rate = sum(verdict.correct for verdict in judged) / there
+      rows.append(problem._asdict() | about | {'pass_rate': rate})
+  return rows
 
 
 def measures(data, rows: list[dict], given) -> dict:

@@ -1,14 +1,16 @@
 """Stage `rollouts`: labels for a process reward model, by Monte Carlo (Math-Shepherd, 2312.08935).
 
 From the end of each step of a few responses of each problem of a bank, n completions are drawn and
-verified; the step's soft label is the part of them that is right. Nothing follows the end of a
-response, so its label is its verdict. Responses of a problem that begin alike share a label.
+verified; the step's soft label is the part that is right of those with a verdict. Nothing follows
+the end of a response, so its label is its verdict. A step without any verdict (they timed out, say)
+has no label. Responses of a problem that begin alike share a label.
 
 Parts of PART prefixes are written when they are done, and a stage that was cut off goes on with
 those that are missing. It leaves labels.parquet: problem, sample, step (0, 1, …), end (the index of
 the step's last token in the response), value.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,8 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   recipe, folder = stage.recipe, stages.folder(setting.workdir, stage.id)
   cfg = stages.model(recipe)
   data_folder, data = stages.load_data(setting.workdir, recipe)
-  table = preference.read_bank(setting.workdir, recipe, data.vocab)
+  columns = [*preference.READ, 'reward']
+  table = preference.read_bank(setting.workdir, recipe, data.vocab, columns=columns)
   ending = reward_model.step_tokens(data.vocab, outcome.ends_of_steps(data.spec['style']))
   steps = steps_of(table, ending, recipe['per_problem'])
   of_bank = {(row.problem, row.sample): row for row in table.itertuples()}
@@ -87,20 +90,20 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   values = [value for part in found for value in part['values']]
   value_of = dict(zip(prefixes, values, strict=True))
   steps['value'] = [
-    float(of_bank[row.problem, row.sample].correct) if whole(row) else value_of[begun(row)]
+    float(of_bank[row.problem, row.sample].reward) if whole(row) else value_of[begun(row)]
     for row in steps.itertuples()
   ]
-  files.write_table(folder / 'labels.parquet', steps)
+  files.write_table(folder / 'labels.parquet', steps.dropna(subset='value'))
   ledger = compute.add(compute.empty(), *(part['ledger'] for part in found))
   cell, path = stages.path_of(setting, stage)
   stages.finish(setting, stage, cell, path, {'ledger': ledger, 'seconds': seconds()})
 
 
 def roll_out(generator, cfg, vocab, prompts: dict, by_id: dict, some: list, recipe: dict) -> dict:
-  """{'values': the part of n completions of each prefix that is right, 'ledger'}.
+  """{'values': of n completions of each prefix the part that is right, 'ledger'}.
 
-  some: (problem, *tokens of the response so far). Model FLOPs count each prefix once; those
-  executed are the generator's.
+  The part is of those with a verdict; NaN where there is none. some: (problem, *tokens of the
+  response so far). Model FLOPs count each prefix once; those executed are the generator's.
   """
   n, most = recipe['n'], recipe['response_tokens']
   problems, begun = [one[0] for one in some], [list(one[1:]) for one in some]
@@ -116,7 +119,8 @@ def roll_out(generator, cfg, vocab, prompts: dict, by_id: dict, some: list, reci
     ]
     verdicts = verify_all([by_id[problems[i]] for i in goes_on], said)
     for i, ones in zip(goes_on, verdicts, strict=True):
-      values[i] = sum(verdict.correct for verdict in ones) / n
+      judged = [verdict.correct for verdict in ones if verdict.status == 'ok']
+      values[i] = sum(judged) / len(judged) if judged else math.nan
     lengths = np.array([[len(done.tokens) for done in completions] for completions in drawn])
     model = compute.generate(cfg, [len(whole[i]) for i in goes_on], lengths, 0, 0, 0)['model']
     ledger = {'model': model, 'executed': generator.spent()['executed']}

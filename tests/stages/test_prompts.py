@@ -143,6 +143,20 @@ def test_difficulty_is_targeted_by_the_pass_rate(workdir, monkeypatch):
     prompts.run(setting_of(workdir), harder)
 
 
+def test_a_pass_rate_is_of_the_samples_with_a_verdict(workdir, monkeypatch):
+  script = {'10+20+30=': ['#60', '#9', '#8', None], '11+22-33=': ['#7'] * 4}
+  scripted(monkeypatch, list(script), script.get)
+  stage = made(workdir, source='reverse', problems=1, seed=3)
+  status = {'#8': 'timeout', '#7': 'timeout'}
+  late = lambda text: verifiers.Verdict(text == '#60', text[1:], status.get(text, 'ok'))
+  monkeypatch.setattr(
+    prompts.verifiers, 'verify_all', lambda _, said: [[late(x) for x in texts] for texts in said]
+  )
+  prompts.run(setting_of(workdir), stage)
+  about = stages.done(workdir, stage.id)['prompts']
+  assert about['pass_rate'] == 1 / 3 and (about['kept'], about['invalid']) == (1, 1)
+
+
 def test_problems_are_shown_to_be_told_of_one_more(workdir, monkeypatch):
   shown = []
 

@@ -3,7 +3,9 @@
 The bank to learn from is written by hand: see by_hand.py.
 """
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,8 @@ from scaling import bank, compute, processes, records, sharding, study
 from scaling.data import batches
 from scaling.errors import BadInput
 from scaling.rewards import audit, reward_model
+from scaling.rewards.verifiers import Verdict
+from scaling.search import generate
 from scaling.stages import preference, rollouts, score
 from scaling.stages import stage as stages
 from tests import tiny
@@ -102,6 +106,42 @@ def test_labels_are_shared_by_prefixes_and_end_with_the_verdict(workdir, learned
   ledger = stages.done(workdir, labels.id)['ledger']
   assert 0 < ledger['model']['decode'] < ledger['executed']['decode']
   assert ledger['model']['forward'] == 0
+
+
+def test_what_has_no_verdict_teaches_nothing(workdir, learned, labels, monkeypatch):
+  """Samples that timed out are not learned from; a step whose roll-outs all did has no label, and
+  of one where some did, the others count."""
+  vocab = stages.load_data(workdir, learned.recipe)[1].vocab
+  recipe = hand.preferring(workdir, learned.id, 'process', labels.id).recipe
+  read = preference.read_bank
+  table = read(workdir, recipe, vocab, columns=[*preference.READ, 'reward'])
+  late = table['reward'].where(table['correct'], np.nan)  # all that are wrong
+  monkeypatch.setattr(preference, 'read_bank', lambda *a, **k: table.assign(reward=late))
+  found, labelled, lost = preference._from_bank(hand.setting_of(workdir), recipe, vocab)
+  assert found.correct.all() and lost == len(table) - len(found.correct) == len(table) // 2
+  steps = pd.read_parquet(stages.folder(workdir, labels.id) / 'labels.parquet')
+  assert sum(map(len, labelled.labels)) == len(steps)
+
+  right, wrong, timeout = Verdict(True, '1'), Verdict(False, '2'), Verdict(False, '3', 'timeout')
+  script = itertools.cycle([[right, timeout, wrong, right], [timeout] * 4])
+  monkeypatch.setattr(rollouts, 'verify_all', lambda of, said: [next(script) for _ in of])
+  stage = hand.begin(workdir, stages.make(
+    'rollouts', hand.branch().id, 'late', labels.recipe | {'n': 4, 'per_problem': 1}
+  ))  # fmt: skip
+  monkeypatch.setattr(rollouts.preference, 'read_bank', lambda *a, **k: table.assign(reward=np.nan))
+  monkeypatch.setattr(stages, 'generator', lambda *args: silent())
+  rollouts.run(hand.setting_of(workdir), stage)
+  made = pd.read_parquet(stages.folder(workdir, stage.id) / 'labels.parquet')
+  assert made['value'].tolist() == pytest.approx([2 / 3] * len(made)) and len(made) > 0
+  ends = steps.groupby(['problem', 'sample'])['end'].max()
+  assert not any(ends.get((row.problem, row.sample)) == row.end for row in made.itertuples())
+
+
+def silent():
+  """A generator whose continuations stop at once."""
+  done = generate.Drawn([1], [0.0], True)
+  draw = lambda prefixes, n, limit: [[done] * n for _ in prefixes]
+  return SimpleNamespace(draw=draw, spent=compute.empty)
 
 
 def test_roll_outs_go_on_where_they_were_cut_off(workdir, labels, monkeypatch):

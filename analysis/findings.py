@@ -12,7 +12,7 @@ from analysis import frontier, frontier_words, hosted, readings, self_training_w
 from analysis.frontier import FLOOR, TIED, cheapest
 from analysis.interpret import Reading
 from analysis.readings import NO_CHANGE, verdict
-from analysis.strategies import VERDICTS
+from analysis.strategies import hears_verdicts
 from analysis.style import (
   counted,
   flops,
@@ -172,7 +172,7 @@ def strategies(reading: Reading) -> list[str]:
     return []
   lines = []
   for _, rows in test_time.richest(reading.strategies).groupby('model', sort=False):
-    usable = rows[~rows['strategy'].isin(VERDICTS)]
+    usable = rows[~hears_verdicts(rows['strategy'])]
     votes = usable[usable['strategy'] == 'majority'].sort_values('k')
     if usable['strategy'].nunique() < 2 or votes.empty:
       continue

@@ -22,7 +22,7 @@ from analysis.errors import BadInput
 from analysis.joint import JointFit
 from analysis.optimum import VARIABLES
 from analysis.regression import COLUMNS, linear
-from analysis.strategies import VERDICTS
+from analysis.strategies import hears_verdicts
 from analysis.tables import Study
 
 SPLIT = ['model', 'pretrain_tokens', 'sft_tokens', 'rl_algorithm', 'rl_updates', 'k']
@@ -106,7 +106,8 @@ def deployable(quality: Quality, outcomes: pd.DataFrame) -> Quality:
   flops = {'query_prefill_flops': outcomes['prefill_flops'] + outcomes['scorer_flops']}
   flops['query_decode_flops'] = outcomes['decode_flops']
   once = outcomes['kind'].isin(['sample', 'score']) & (outcomes['k'] == 1)  # a vote of 1
-  others = outcomes.assign(**flops)[~outcomes['strategy'].isin([*VERDICTS, 'majority']) & ~once]
+  strategy = outcomes['strategy']
+  others = outcomes.assign(**flops)[~hears_verdicts(strategy) & (strategy != 'majority') & ~once]
   rows, values = [], []
   for key, group in others.groupby([*SPLIT[:-1], *ARM], sort=True):
     cell, arm = key[:-3], dict(zip(ARM, key[-3:], strict=True))

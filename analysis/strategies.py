@@ -76,6 +76,11 @@ class Pool(NamedTuple):
   decode_flops: np.ndarray  # [P, n]
 
 
+def hears_verdicts(names: pd.Series) -> pd.Series:
+  """Which strategies are of VERDICTS, whatever their options: 'episodes(environment=hints)' is."""
+  return names.str.partition('(')[0].isin(VERDICTS)
+
+
 def pool(table: pd.DataFrame) -> Pool:
   """The arrays of a bank's rows (NEEDED of them). BadInput where problems have unequal samples."""
   if table.empty:

@@ -182,7 +182,7 @@ def _generated(outcomes, problems):
   """(ARM rows, values [A, P], costs [A, P]) of the arms that were measured on all problems."""
   outcomes = outcomes.assign(flops=sum(outcomes[f'{kind}_flops'] for kind in strategies.KINDS))
   rows, values, costs = [], [], []
-  outcomes = outcomes[~outcomes['strategy'].isin(strategies.VERDICTS)]
+  outcomes = outcomes[~strategies.hears_verdicts(outcomes['strategy'])]
   for key, group in outcomes.groupby(ARM, sort=True):
     means = group.groupby('problem')[['value', 'flops']].mean().reindex(problems)
     if means['value'].notna().all():
@@ -356,7 +356,7 @@ def richest(measured: pd.DataFrame) -> pd.DataFrame:
   for _, rows in measured.groupby('model', sort=False):
     cells = rows.groupby(CELL)
     rank = pd.DataFrame({'arms': cells[ARM[0]].nunique()})
-    deployable = rows[~rows['strategy'].isin(strategies.VERDICTS)]
+    deployable = rows[~strategies.hears_verdicts(rows['strategy'])]
     rank['best'] = deployable.groupby(CELL)['value'].max()
     best = rank.sort_values(['arms', 'best']).index[-1]
     found.append(rows[(rows[CELL] == list(best)).all(axis=1)])

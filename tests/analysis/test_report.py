@@ -193,9 +193,10 @@ def test_the_frontier_takes_any_strategy_but_the_oracle(test_time_study):
   }  # fmt: skip
   assert set(reading.quality.splits['strategy']) == {'majority'}
   outcomes = test_time.load_outcomes(reading.study.workdir, reading.study.name)
-  told = outcomes.replace({'strategy': {'beam': 'episodes'}})  # an environment says what is right
-  without = frontier.deployable(reading.quality, told).splits['strategy']
-  assert set(without) == set(splits['strategy']) - {'beam'}
+  for name in ('episodes', 'episodes(environment=hints)'):  # an environment says what is right
+    told = outcomes.replace({'strategy': {'beam': name}})
+    without = frontier.deployable(reading.quality, told).splits['strategy']
+    assert set(without) == set(splits['strategy']) - {'beam'}
   best = splits[splits['strategy'] == 'best_of_outcome']
   votes = splits[splits['strategy'] == 'majority']
   keys = [*frontier.SPLIT]
@@ -286,8 +287,9 @@ def test_a_strategy_that_is_no_better_is_not_called_so(test_time_study):
   table.loc[votes, 'value'] = 0.98 + 1e-3 * table['k']
   said = findings.strategies(reading._replace(strategies=table))
   assert all('majority vote, k = ' in line and 'the best of the others is' in line for line in said)
-  told = table[votes].assign(strategy='episodes', value=1.0)  # by an environment that verifies
-  assert findings.strategies(reading._replace(strategies=pd.concat([table, told]))) == said
+  for name in ('episodes', 'episodes(environment=verdict)'):  # by an environment that verifies
+    told = table[votes].assign(strategy=name, value=1.0)
+    assert findings.strategies(reading._replace(strategies=pd.concat([table, told]))) == said
   table = reading.strategies.copy()
   table['low'], table['high'] = 0.0, 1.0
   said = findings.strategies(reading._replace(strategies=table))

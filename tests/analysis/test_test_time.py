@@ -93,7 +93,8 @@ def test_scorers_and_generated_strategies_are_arms_with_their_cost():
     | {'value': 1.0, 'prefill_flops': 1.0, 'decode_flops': 7.0, 'scorer_flops': 2.0}
   )
   lacking = beam.assign(strategy='dvts').iloc[1:]
-  told = [beam.assign(strategy=name) for name in ('oracle', 'episodes')]  # what is right
+  hears = ('oracle', 'episodes', 'episodes(environment=verdict)')  # what is right
+  told = [beam.assign(strategy=name) for name in hears]
   found = test_time.arms(
     table,
     [test_time.Scored('25k', 'outcome', shuffled)],
@@ -110,6 +111,16 @@ def test_scorers_and_generated_strategies_are_arms_with_their_cost():
   assert found.values[:, best].mean() == pytest.approx(exact, abs=0.03)
   with pytest.raises(BadInput, match='16 of 64 samples have none'):
     test_time.arms(table, [test_time.Scored('25k', 'outcome', scores.iloc[16:])])
+
+
+def test_the_richest_cell_is_not_chosen_by_what_hears_verdicts():
+  cell = dict.fromkeys(test_time.CELL, 1) | {'model': '25k'}
+  rows = [
+    cell | {'sft_tokens': tokens, 'strategy': strategy, 'value': value}
+    for tokens, votes, told in ((1, 0.5, 0.6), (2, 0.4, 0.9))
+    for strategy, value in (('majority', votes), ('episodes(environment=hints)', told))
+  ]
+  assert set(test_time.richest(pd.DataFrame(rows))['sft_tokens']) == {1}
 
 
 def test_best_of_n_takes_the_largest_k_that_the_budget_buys():

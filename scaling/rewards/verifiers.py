@@ -145,7 +145,7 @@ def _known(problem: Problem, answer: str | None) -> Verdict | None:
   if problem.task == 'math':
     if answer == problem.answer:
       return Verdict(True, answer)
-    plain = number(answer) is not None and number(problem.answer) is not None
+    plain = all(_PLAIN.fullmatch(text) and number(text) for text in (answer, problem.answer))
     return Verdict(False, answer) if plain else None
   if problem.task in ('jsonl', *TEXTS):
     return Verdict(answer == problem.answer, answer)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scaling import branches, fields, losses, rounds, test_time
+from scaling import branches, config, fields, losses, rounds, test_time
 from scaling.data.attempts import CRITIQUES
 from scaling.environments.checker import ENVIRONMENTS
 from scaling.errors import require
@@ -178,25 +178,41 @@ def _check_turns(c: ConfigDict) -> None:
   )
 
 
+def recipe_of(c: ConfigDict) -> dict:
+  """What the recipe of a run has of config.rl, with what its algorithm says of the fields not set.
+
+  What such a run does not read is at its default, so that it is the same run whatever is set there.
+  """
+  how, given = algorithm(c), config.default().rl
+  read = {
+    ('gamma', 'gae_lambda', 'value_clip', 'critic_learning_rate'): how.advantage == 'gae',
+    ('environment',): c.rl.turns > 1,
+    ('least_accuracy',): c.rl.reward not in ('verifier', 'none'),
+    ('teacher_coef',): bool(c.rl.teacher),
+    ('kl', 'kl_in'): c.rl.kl_coef > 0,
+  }
+  unread = [name for names, it_does in read.items() if not it_does for name in names]
+  recipe = {k: v for k, v in c.rl.items() if k not in OF_STUDY} | how._asdict()
+  return recipe | {name: given[name] for name in unread}
+
+
 def expand(c: ConfigDict, ends: dict, scorers: dict, add: Callable) -> None:
   """Adds the runs of one seed; arguments as of `rounds.expand`."""
   for called, one in runs(c):
-    how, word = algorithm(one)._asdict(), one.rl.reward.split()[0]
+    its, word = recipe_of(one), one.rl.reward.split()[0]
     for size, tokens in itertools.product(c.rl.sizes, c.rl.sft_tokens):
       end = ends[size]
       scorer = scorers.get((size, one.rl.reward), (None, None, None))
-      recipe = {k: v for k, v in one.rl.items() if k not in OF_STUDY} | how
-      recipe |= dict(
+      recipe = its | dict(
         called=called,
         reference=end.branches[tokens],
         learning_rate=one.rl.learning_rate * end.width_rule,
-        critic_learning_rate=one.rl.critic_learning_rate * end.width_rule,
+        critic_learning_rate=its['critic_learning_rate'] * end.width_rule,
         scorer=scorer[0],
         scored=scorer[2] or (end.bank if word == 'judge' else None),
         grader=ends[one.rl.reward.split()[1]].branch if word == 'judge' else None,
         teaching=ends[one.rl.teacher].branch if one.rl.teacher in ends else None,
-        judge_by=c.dpo.judge_by,
-        judge_tokens=c.dpo.judge_tokens,
+        **rounds.judging(c, word == 'judge'),
       )
       parent, done = end.branches[tokens], 0
       for updates in sorted(c.rl.updates):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from scaling import branches, fields, test_time
+from scaling import branches, config, fields, test_time
 from scaling.data import preferences
 from scaling.errors import require
 
@@ -63,6 +63,17 @@ def check_judge(c: ConfigDict, judged: bool) -> None:
     'config.data.attempts is 0, so no model was ever shown an attempt to judge: set it, say to '
     '0.25',
   )
+
+
+def judging(c: ConfigDict, judged: bool) -> dict:
+  """How a judge judges, for a recipe; what nobody reads there, since there is no judge or it writes
+  no words, is at its default."""
+  given = config.default().dpo
+  by = c.dpo.judge_by if judged else given.judge_by
+  return {
+    'judge_by': by,
+    'judge_tokens': c.dpo.judge_tokens if by == 'words' else given.judge_tokens,
+  }
 
 
 def pool_of(feedback: str) -> str:
@@ -143,13 +154,14 @@ def _round(c, end, policy, by: str, called: str, number, label, ends, scorer, ad
     recipe['grader'] = ends[of].branch
   if feedback == 'scorer':
     recipe['scorer'] = scorer[0]
-  options = (
-    'rows', 'epochs', 'beta', 'length_normalised', 'held_out', 'pairs_per_problem', 'judge_by',
-    'judge_tokens',
-  )  # fmt: skip
+  options = {name: c.dpo[name] for name in ('rows', 'epochs', 'beta', 'length_normalised')}
+  options |= judging(c, feedback in ('self', 'judge'))
+  given = config.default().dpo  # of what a round does not read
+  options['held_out'] = (c.dpo if feedback == 'pairs' else given).held_out
+  options['pairs_per_problem'] = (given if feedback == 'pairs' else c.dpo).pairs_per_problem
   return add(
-    'dpo', policy, label, **end.common, **recipe, **{name: c.dpo[name] for name in options},
-    called=called, feedback=feedback, most_pairs=most, warmup=c.dpo.warmup_steps,
+    'dpo', policy, label, **end.common, **recipe, **options, called=called, feedback=feedback,
+    most_pairs=most, warmup=c.dpo.warmup_steps,
     learning_rate=c.dpo.learning_rate * end.width_rule,
   )  # fmt: skip
 

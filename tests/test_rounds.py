@@ -91,6 +91,28 @@ def test_judges_and_files(tmp_path):
   assert found['pairs'][0].id not in {s.id for s in again}  # another content, another stage
 
 
+def test_a_setting_that_a_round_does_not_read_makes_no_other_round(tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text(json.dumps({'prompt': '1=', 'chosen': '#1', 'rejected': '#2'}))
+  made = lambda by, **fields: {
+    s.id
+    for s in study.expand(config(by, **({'pairs': str(path)} if by == 'pairs' else {}), **fields))
+    if s.kind == 'dpo'
+  }
+  for by, name, value, reads in (
+    ('verifier', 'judge_by', 'words', False),
+    ('verifier', 'judge_tokens', 9, False),
+    ('verifier', 'held_out', 0.2, False),
+    ('verifier', 'pairs_per_problem', 2, True),
+    ('self', 'judge_by', 'words', True),
+    ('self', 'judge_tokens', 9, False),
+    ('pairs', 'held_out', 0.2, True),
+    ('pairs', 'pairs_per_problem', 2, False),
+  ):
+    assert (made(by, **{name: value}) != made(by)) == reads, (by, name)
+  assert made('self', judge_by='words', judge_tokens=9) != made('self', judge_by='words')
+
+
 def test_a_reward_model_of_a_file(tmp_path):
   path = tmp_path / 'pairs.jsonl'
   path.write_text(json.dumps({'prompt': '1=', 'chosen': '#1', 'rejected': '#2'}))

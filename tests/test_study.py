@@ -177,6 +177,34 @@ def test_the_name_of_a_stage_follows_the_recipe_and_not_the_mechanics():
   assert ids(base)[0] == ids(recipe)[0] and not set(ids(base)[1:]) & set(ids(recipe)[1:])
 
 
+def test_a_setting_that_a_run_of_rl_does_not_read_makes_no_other_run():
+  read = {  # by such a run
+    'ppo': {'gamma': 0.9, 'gae_lambda': 0.8, 'value_clip': 0.5, 'critic_learning_rate': 1e-3},
+    'grpo(turns=2)': {'environment': 'verdict'},
+    'grpo(reward="judge 25k")': {'least_accuracy': 0.0, 'judge_by': 'words', 'judge_tokens': 9},
+    'grpo(teacher="25k")': {'teacher_coef': 0.5},
+    'grpo(kl_coef=0.1)': {'kl': 'k2', 'kl_in': 'reward'},
+  }
+
+  def made(runs, judge_by='words', given=True):
+    c = tiny.get_config()
+    c.data.attempts, c.model.sizes, c.rl.runs = 0.5, ('25k',), tuple(runs)
+    for name, value in [pair for fields in read.values() for pair in fields.items()]:
+      of = c.dpo if name in c.dpo else c.rl
+      of[name] = value if given else of[name]
+    c.dpo.judge_by = judge_by
+    return [s for s in study.expand(c) if s.kind == 'rl']
+
+  plain = made(['grpo'], 'verdict', given=False)
+  assert [s.id for s in made(['grpo'])] == [s.id for s in plain]
+  for stage in made(read):
+    for name, value in read[stage.recipe['called']].items():
+      found = stage.recipe[name]
+      assert found == value or found / value == stage.recipe['learning_rate'] / 1e-4, name
+  (judged, *_) = made(['grpo(reward="judge 25k")'], 'verdict')
+  assert judged.recipe['judge_tokens'] == plain[0].recipe['judge_tokens'] != 9
+
+
 def test_planned_flops_bound_and_resemble_what_training_costs(tmp_path):
   """The plan counts full rows; the same counts through the ledger's formula agree."""
   stage = next(s for s in study.expand(tiny.get_config()) if s.kind == 'sft')

@@ -93,13 +93,6 @@ TENSORS = {
 
 DTYPES = {'F32': np.dtype(np.float32), 'BF16': np.dtype(jnp.bfloat16), 'F16': np.dtype(np.float16)}
 
-TOKENIZER_FILES = (
-  *('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'),
-  *('vocab.json', 'merges.txt', 'tokenizer.model', 'chat_template.jinja', 'chat_template.json'),
-  'generation_config.json',
-)
-KEPT = ('max_position_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id')  # of a source
-
 
 def _read_json(path: Path) -> dict:
   """The JSON object of a file. BadInput where there is none."""
@@ -489,7 +482,6 @@ def save(
   cfg: ModelConfig,
   params: dict,
   dtype: str = 'float32',
-  source: Path | None = None,
   more: dict | None = None,
   file_bytes: float = 5e9,
 ) -> None:
@@ -501,9 +493,7 @@ def save(
   Args:
     folder: made; it must not be there, or be empty.
     dtype: of the file: float32, bfloat16 or float16.
-    source: a folder whose tokenizer and generation files are copied, and whose config.json says
-      the ids of special tokens and the longest context.
-    more: further keys of config.json; they go before those of the source.
+    more: further keys of config.json: the ids of special tokens, the longest context.
     file_bytes: a model larger than this is written as several files of at most so much.
 
   BadInput where the folder is not empty, or transformers has no such model.
@@ -511,11 +501,7 @@ def save(
   folder = Path(folder).absolute()
   if dtype not in map(str, DTYPES.values()):
     raise BadInput(f'dtype is {dtype!r}: one of {", ".join(map(str, DTYPES.values()))}')
-  config = _config(cfg, dtype)
-  if source is not None:
-    old = _read_json(Path(source) / 'config.json')
-    config |= {key: old[key] for key in KEPT if key in old}
-  config |= more or {}
+  config = _config(cfg, dtype) | (more or {})
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise BadInput(f'{folder}: it is there and is not an empty folder; name another')
   scratch = folder.with_name(f'.{folder.name}{files.PARTIAL}')
@@ -547,8 +533,5 @@ def save(
       where = {tensor: file for file, part in zip(names, parts) for tensor in part}
       total = sum(map(bytes_of, places))
       files.write_json(scratch / INDEX, {'metadata': {'total_size': total}, 'weight_map': where})
-    for file in TOKENIZER_FILES if source is not None else ():
-      if (Path(source) / file).is_file():
-        shutil.copyfile(Path(source) / file, scratch / file)
     files.write_json(scratch / 'config.json', config)
     os.replace(scratch, folder)

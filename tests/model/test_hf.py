@@ -452,23 +452,6 @@ def test_what_mup_multiplies_the_logits_by_is_written_too(tmp_path):
     hf.load(tmp_path / 'out', cfg)
 
 
-def test_the_tokenizer_of_the_source_goes_with_it(tmp_path):
-  source, out = tmp_path / 'source', tmp_path / 'out'
-  write_config(
-    source, CFG, eos_token_id=[7, 8], max_position_embeddings=99, bos_token_id=3, other=1
-  )
-  for name in ('tokenizer.json', 'generation_config.json', 'pytorch_model.bin'):
-    (source / name).write_text(name)
-  hf.save(out, CFG, noise(CFG), source=source, more={'bos_token_id': 4})
-  assert {path.name for path in out.iterdir()} == {
-    'config.json', 'model.safetensors', 'tokenizer.json', 'generation_config.json'
-  }  # fmt: skip
-  assert (out / 'tokenizer.json').read_text() == 'tokenizer.json'
-  config = json.loads((out / 'config.json').read_text())
-  assert config['eos_token_id'] == [7, 8] and config['max_position_embeddings'] == 99
-  assert config['bos_token_id'] == 4 and 'other' not in config
-
-
 def test_a_model_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   params = noise(CFG)
   inner, calls = hf._take, []

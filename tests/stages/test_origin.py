@@ -11,12 +11,13 @@ import pytest
 import analysis
 import export
 from scaling import compute, sharding, study, train_step
-from scaling.data import vocab
+from scaling.data import subwords, vocab
 from scaling.errors import BadInput
 from scaling.model import hf, transformer
 from scaling.stages import origin
 from scaling.stages import stage as stages
 from tests import tiny
+from tests.data import toys
 
 CFG = transformer.ModelConfig(
   vocab_size=vocab.named('arithmetic').size, d_model=16, n_layers=2, n_heads=2, n_kv_heads=1,
@@ -143,6 +144,50 @@ def test_an_exported_stage_is_what_was_trained(lora_workdir, tmp_path):
     export.export(stage, tmp_path / 'out', 'float32')
   with pytest.raises(BadInput, match=r'no stage.json in it; name a folder of WORKDIR/stages'):
     export.export(tmp_path, tmp_path / 'other', 'float32')
+
+
+def test_what_is_exported_ends_where_the_study_taught_it_and_keeps_what_its_base_says(
+  lora_workdir, tmp_path
+):
+  """A chat template ends a turn with another token than the base's generation_config.json names."""
+  base, workdir = toys.chat_folder(tmp_path / 'base', 'qwen'), tmp_path / 'w'
+  says = {'max_position_embeddings': 4096, 'bos_token_id': 7, 'eos_token_id': 7, 'other': 1}
+  (base / 'config.json').write_text(json.dumps(says))
+  sampling = {'eos_token_id': [7, 8], 'bos_token_id': 7, 'top_p': 0.8}
+  (base / 'generation_config.json').write_text(json.dumps(sampling))
+  stage = stage_of(lora_workdir, 'sft')
+  data, name = {'of': 'chats'}, stage.name
+  while name:  # the stages of this branch, over that base and on chats
+    path = workdir / 'stages' / name / 'stage.json'
+    shutil.copytree(lora_workdir / 'stages' / name, path.parent)
+    known = json.loads(path.read_text())
+    known['recipe']['data'], name = data, known['parent']
+    if not name:
+      known['recipe']['origin'] = {'kind': 'huggingface', 'folder': str(base)}
+    path.write_text(json.dumps(known))
+  folder = stages.data_folder(workdir, data)
+  folder.mkdir(parents=True)
+  subwords.copy(base, folder / 'tokenizer')
+  index = {'spec': {'style': 'chat'}, 'vocab': {'name': str(base)}, 'counts': {}, 'sources': {}}
+  index |= {'max_prompt_tokens': 1, 'max_response_tokens': 1, 'versions': {}}
+  (folder / 'data.json').write_text(json.dumps(index))
+  stop = vocab.named(str(base), chat=True).stop
+  export.export(workdir / 'stages' / stage.name, tmp_path / 'out', 'float32')
+  read = lambda name: json.loads((tmp_path / 'out' / name).read_text())
+  assert stop not in (7, 8) and read('generation_config.json') == sampling | {'eos_token_id': stop}
+  config = read('config.json')
+  assert config['max_position_embeddings'] == 4096 and 'other' not in config
+  ends = {key: config[f'{key}_token_id'] for key in ('bos', 'eos', 'pad')}
+  assert ends == {'bos': 7, 'eos': stop, 'pad': stop}
+  for file in ('tokenizer.json', 'tokenizer_config.json'):
+    assert (tmp_path / 'out' / file).read_bytes() == (base / file).read_bytes()
+
+
+def test_what_cannot_be_exported_is_refused_by_its_folder(lora_workdir, tmp_path):
+  bank = stage_of(lora_workdir, 'sample')
+  with pytest.raises(BadInput) as error:
+    export.export(bank, tmp_path / 'out', 'float32')
+  assert str(error.value).startswith(f'{bank}: a stage of kind sample; name one of pretrain')
 
 
 def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workdir, tmp_path):

@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis import estimators, strategies
 from scaling import compute, files, processes, records
-from scaling.data import batches
+from scaling.data import batches, pools
 from scaling.errors import BadInput
 from scaling.hosted import client, draw, prompts, store
 from scaling.hosted.client import Ask, Endpoint
@@ -53,7 +53,8 @@ def endpoint(part: dict) -> Endpoint:
 def folders(workdir, recipe: dict) -> tuple:
   """(where the completions are kept, where the judge's are or None)."""
   kept = ('seed', 'data', 'provider', 'model', 'base_url', 'temperature', 'max_tokens', 'system')
-  about = {name: recipe[name] for name in kept} | {'template': prompts.TEMPLATE}
+  task = pools.parse_task(recipe['data']['task']).name
+  about = {name: recipe[name] for name in kept} | {'template': prompts.template(task)}
   about['data'] = recipe['data'] | {'test': None}  # more problems are drawn beside those there are
   of_model, judge = store.folder(workdir, **about), recipe['judge']
   if not judge:
@@ -118,7 +119,7 @@ def _draw_all(setting, stage, problems, limits, account) -> dict:
       of_model,
       [key for key in keys if key not in there],
       lambda key: Ask(
-        prompts.prompt(by_id[key[0]].prompt),
+        prompts.prompt(by_id[key[0]].task, by_id[key[0]].prompt),
         recipe['system'],
         recipe['temperature'],
         recipe['max_tokens'],
@@ -210,7 +211,10 @@ def table(stage_id: str, recipe: dict, problems, completions: dict) -> pd.DataFr
     [(s, row) for s in range(recipe['n']) if (row := completions.get((problem.id, s)))]
     for problem in problems
   ]
-  said = [[prompts.tidy(row['text']) if row['stopped'] else '' for _, row in x] for x in there]
+  said = [
+    [prompts.tidy(problem.task, row['text']) if row['stopped'] else '' for _, row in found]
+    for problem, found in zip(problems, there, strict=True)
+  ]
   verdicts = verify_all(problems, said)
   for place, problem in enumerate(problems):
     for (sample, row), verdict in zip(there[place], verdicts[place], strict=True):

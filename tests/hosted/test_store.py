@@ -51,8 +51,25 @@ def test_a_folder_hangs_on_all_that_it_depends_on(tmp_path):
   ],
 )
 def test_tidy(response, tidied):
-  assert prompts.tidy(response) == tidied
+  assert prompts.tidy('products', response) == prompts.tidy('math', response) == tidied
+
+
+@pytest.mark.parametrize(
+  'task, response',
+  [
+    ('math', '# Solution\nso \\boxed{\\frac{1}{2}}\n\nI hope this helps!'),
+    ('code', '```python\n# squares\ndef f(n):\n  return n * n\n```'),
+    ('responses', '# Summary\nIt rained.\nThen not.'),
+    ('messages', '# Summary\nIt rained.\nThen not.'),
+  ],
+)
+def test_what_is_not_read_behind_a_sign_stays_as_it_is(task, response):
+  assert prompts.tidy(task, response) == response
 
 
 def test_the_prompt_holds_the_problem_as_it_is():
-  assert prompts.prompt('2 {x} \\1 ?\n').startswith('2 {x} \\1 ?\n\n')
+  text = '2 {x} \\1 ?\n'
+  for task, end in (('products', '#ANSWER'), ('math', '\\boxed{ANSWER}'), ('code', '```')):
+    assert prompts.prompt(task, text).startswith('2 {x} \\1 ?\n\n')
+    assert prompts.prompt(task, text).endswith(end)
+  assert prompts.prompt('responses', text) == text.strip()

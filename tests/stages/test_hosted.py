@@ -16,9 +16,11 @@ import pytest
 from analysis import report, tables
 from experiments import api_best_of_n
 from scaling import config, plan, study
+from scaling.data.batches import Problem
 from scaling.errors import BadInput
-from scaling.hosted import client, store
+from scaling.hosted import client, prompts, store
 from scaling.hosted.client import Completion, Transient
+from scaling.rewards.verifiers import canonical
 from scaling.stages import hosted
 
 
@@ -172,6 +174,19 @@ def test_a_judge_in_pairs_and_one_that_never_answers(model, tmp_path):
     assert records.set_index('metric')['value']['judge_failure_rate'] == 1.0
     value = records.set_index(['strategy', 'k'])['value']
     assert value['judge', 4] == pytest.approx(2 / 3)
+
+
+def test_what_is_asked_and_read_is_by_the_task(monkeypatch):
+  monkeypatch.setattr(store, 'folder', lambda workdir, **about: about['template'])
+  recipe = study.expand(_config(hosted__n=1))[0].recipe
+  maths = recipe | {'data': recipe['data'] | {'task': "math(path='m')"}}
+  assert hosted.folders('w', recipe) == (prompts.MARKED, None)
+  assert hosted.folders('w', maths) == (prompts.BOXED, None)
+  text = '# Summary\nIt rained.\nThen not.'
+  problem = Problem('r-1', 'responses', 'q\n', text, canonical('responses', text), {})
+  row = Completion(text, True, 'stop', 1, 1, 0, 'm', 'r', 0.1)._asdict()
+  found = hosted.table('hosted-1', recipe, [problem], {('r-1', 0): row})
+  assert found['correct'].tolist() == [True]
 
 
 def test_a_cap_stops_it_and_a_higher_one_goes_on(model, tmp_path):

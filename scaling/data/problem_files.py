@@ -279,6 +279,17 @@ def transcript(turns: list[dict]) -> str:
   return '\n\n'.join([*said, 'Assistant:']) + ' '
 
 
+def asked(problem: Problem) -> str:
+  """The words of a prompt by which near-duplicates are told: of a chat all but the system's."""
+  prompt, turns = problem.prompt, vocabs.turns(problem.prompt)
+  if turns is not None:
+    said = '\n'.join(one['content'] for one in turns if one['role'] != 'system')
+    return said or vocabs.contents(prompt)
+  if problem.task == 'messages' and prompt.startswith('System: '):
+    return prompt.partition('\n\nUser: ')[2] or prompt
+  return prompt
+
+
 def _checked(drafts: Iterator[Draft | BadInput]) -> Iterator[Draft | BadInput]:
   """The drafts of programs, where one does not pass its own tests what is wrong with it."""
   while some := list(itertools.islice(drafts, PROGRAMS)):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scaling.data import contamination, near_duplicates, stored
+from scaling.data import contamination, near_duplicates, problem_files, stored
 from scaling.data.batches import DataSpec
 from scaling.data.contamination import HeldOut
 from scaling.data.stored import Stored
@@ -39,13 +39,14 @@ def read(
   """The distinct problems of a file, in the order that pools take them in.
 
   Near-duplicates of an earlier one are left out, but for a file of test problems, which stays as it
-  is. What was left out is counted in `file.counts`, and told.
+  is; chats are compared without what their system messages say. What was left out is counted in
+  `file.counts`, and told.
   """
   file = stored.read(name, path, arguments, spec.style, spec.seed, folder)
   drafts = stored.distinct(file)
   if spec.near_duplicates and path != arguments.get('test_path'):
     say(f'looking for near-duplicates in {path}')
-    texts = lambda i: drafts[i].problem.prompt
+    texts = lambda i: problem_files.asked(drafts[i].problem)
     kept = near_duplicates.kept(len(drafts), texts, spec.near_duplicates, folder)
     file.counts['near_duplicates'] = int((~kept).sum())
     drafts = Stored(file, drafts.numbers[kept])

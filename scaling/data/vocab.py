@@ -129,7 +129,7 @@ def turns(prompt: str) -> list[dict] | None:
 def contents(prompt: str) -> str:
   """The text of a prompt; of a chat of several messages, of all of them."""
   found = turns(prompt)
-  return prompt if found is None else ''.join(one['content'] for one in found)
+  return prompt if found is None else '\n'.join(one['content'] for one in found)
 
 
 def holders(character: str) -> list[str]:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data import contamination
+from scaling.data import contamination, vocab
 from scaling.data.batches import Problem
 from scaling.data.problem_files import Draft
 
@@ -37,10 +37,33 @@ def test_case_and_marks_do_not_matter_and_the_place_is_told():
   assert contamination.shared(look, draft('how many apples', 'are there').problem) is None
 
 
-def test_what_many_prompts_have_is_their_template():
-  prompts = [draft(f'please solve this task now: number {i} of the list') for i in range(10)]
-  look = contamination.held_out(prompts, 5)
-  assert look.templates == 2  # 'please solve this task now', 'solve this task now number'
-  assert contamination.shared(look, draft('please solve this task now: another').problem) is None
-  found = contamination.shared(look, draft('a number 3 of the list').problem)
-  assert found[0] == 'number 3 of the list'
+def test_what_many_prompts_have_is_their_template_and_a_run_over_its_end_is_no_copy():
+  """Of 5 words at least 3 are a prompt's own: chats with one system's message begin alike, and two
+  of them with a word in common are not copies."""
+  system = {'role': 'system', 'content': 'Answer as briefly as you can.'}
+
+  def chat(user):
+    return vocab.written([system, {'role': 'user', 'content': user}])
+
+  own = [' '.join(f'w{i}{at}' for at in range(6)) for i in range(10)]
+  look = contamination.held_out(
+    [draft(chat(text), where=f't:{i}') for i, text in enumerate(own)], 5
+  )
+  # the two of the message itself, and of each prompt the two that have 4 and 3 words of its end
+  assert (look.prompts, look.short, look.templates) == (10, 0, 2 + 2 * 10)
+  found = lambda text: contamination.shared(look, draft(text).problem)
+  assert found(chat('w30 w31 is another')) is None  # 'you can w30 w31' and no more
+  assert found(chat('why')) is None
+  for copy in (chat(own[3]), own[3], chat('w30 w31 w32'), f'say {own[3][:-4]} again'):
+    assert found(copy)[1] == 't:3'
+
+
+def test_words_of_a_chat_are_those_of_its_messages():
+  """As they are said, not as JSON writes them."""
+  held = vocab.written(
+    [{'role': 'user', 'content': 'one two\nthree'}, {'role': 'assistant', 'content': 'four'}]
+  )
+  look = contamination.held_out([draft(held)], 4)
+  assert contamination.shared(look, draft('one two three four').problem) is not None
+  look = contamination.held_out([draft('one two three four')], 4)
+  assert contamination.shared(look, draft(held).problem) is not None

@@ -3,12 +3,13 @@
 import collections
 import json
 import pathlib
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data import pools
+from scaling.data import pools, splits
 from scaling.data.batches import POOLS, DataSpec
 from scaling.errors import BadInput
 
@@ -102,6 +103,20 @@ def test_near_duplicates_are_left_out_of_a_file_but_not_of_a_test_file(tmp_path)
   )
   drawn = pools.draw(both)
   assert [len(drawn[pool]) for pool in ('test', 'sft')] == [5, 30]
+
+
+@pytest.mark.parametrize('style', ['full', 'chat'])
+def test_chats_are_no_near_duplicates_for_one_system_message(tmp_path, style):
+  system = {'role': 'system', 'content': ' '.join(f's{i}' for i in range(60))}
+  rows, rng = [], random.Random(0)
+  for _ in range(30):
+    user = {'role': 'user', 'content': ' '.join(rng.choices('abcdefghijklmnop', k=8))}
+    rows.append([system, user, {'role': 'assistant', 'content': 'Yes.'}])
+  rows.append([{**system, 'content': 'Be brief.'}, *rows[0][1:]])  # one question, told otherwise
+  path = write(tmp_path / 'a.jsonl', [json.dumps({'messages': row}) for row in rows])
+  asked = spec(f'messages(path={path!r})', style=style, near_duplicates=0.7)
+  drafts = splits.read('messages', {'path': path}, path, asked, tmp_path, lambda text: None)
+  assert len(drafts) == 30 and drafts.file.counts['near_duplicates'] == 1
 
 
 @pytest.mark.skipif(not GSM8K.is_dir(), reason='no shared/data/gsm8k beside the project')

@@ -280,13 +280,14 @@ def test_reward_models_stand_beside_the_last_branch():
   c.data.reward_problems = 40
   c.scorers.objectives, c.scorers.sizes = ('outcome', 'process'), ('25k', '150k')
   c.scorers.policies = ('150k',)
-  c.search.strategies, c.search.policies = ('dvts(width=2)',), ('150k',)
+  c.search.strategies, c.search.policies = ('dvts(width=2)', 'many_shot'), ('150k',)
   c.search.scorer = 'process 25k'
   tree = {s.id: s for s in study.expand(c)}
   kinds = lambda kind: [s for s in tree.values() if s.kind == kind]
   scorers = kinds('preference')
   assert len(scorers) == len(kinds('score')) == 4 and len(kinds('rollouts')) == 1
-  (searched,) = kinds('search')
+  searched, unscored = kinds('search')
+  assert stages.inputs(unscored) == [searched.parent]  # a reward model that fails leaves it alone
   follows = tree[searched.recipe['scorer']]
   assert follows.recipe['objective'] == 'process' and follows.recipe['preset'] == '25k'
   assert follows.recipe['model']['head'] == 'scalar'

@@ -17,6 +17,7 @@ from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
 from scaling.model import presets, transformer
 from scaling.stages import origin
+from scaling.truncation import WHOLE
 
 
 class End(NamedTuple):
@@ -61,6 +62,13 @@ def sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool, numb
   rows = min(c.sample.block_rows or samples, samples)
   drawn |= {'round': number - 1} if number > 1 else {}
   return drawn | {'stop': list(c.sample.stop), 'block_samples': samples, 'block_rows': rows}
+
+
+def truncated(c: ConfigDict) -> dict:
+  """What the recipe of a stage that goes on drawing as a bank does has of config.sample's
+  truncation: the fields that are not at their defaults."""
+  given = {name: c.sample[name] for name in WHOLE._fields}
+  return {name: value for name, value in given.items() if value != getattr(WHOLE, name)}
 
 
 def measure(c: ConfigDict, common: dict, parent: str, name: str, add: Callable) -> str:

@@ -167,7 +167,9 @@ def default() -> ConfigDict:
   c.rl.teacher = ''
   c.rl.teacher_coef = 1.0
 
-  c.sample = ConfigDict()  # the rollout bank drawn for every cell
+  # The rollout bank drawn for every cell; roll-outs from steps, second attempts and answers to new
+  # prompts are drawn from the same tokens.
+  c.sample = ConfigDict()
   c.sample.n = 128  # samples of each test problem
   c.sample.temperature = 1.0
   c.sample.top_k = 0  # draw from the k most likely tokens; 0: from all

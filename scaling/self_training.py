@@ -147,6 +147,11 @@ def _check(c: ConfigDict, recipe: Recipe, begun: str) -> None:
         f'{begun}: {size!r} is not among config.scorers.policies, so there is no reward model of '
         'its samples',
       )
+  require(
+    not c.sample.stop or not (recipe.keep == 'revised' or recipe.rationalise or its.prompts),
+    f'{begun}: config.sample.stop is set, and second attempts and new prompts end at the stop '
+    'token alone: set it to ()',
+  )
   if recipe.keep != 'human':
     _check_samples(c, recipe, begun)
   if its.prompts:
@@ -248,7 +253,7 @@ def _examples(c, recipe, label, number, teacher, source, earlier, scorers, add) 
     earlier=earlier if recipe.accumulate else None, pool=recipe.pool, problems=its.problems,
     n=its.n, keep='scorer' if scorer else recipe.keep, distinct=recipe.distinct, most=recipe.most,
     rationalise=recipe.rationalise, temperature=its.temperature,
-    response_tokens=c.sample.response_tokens, round=number, **made,
+    response_tokens=c.sample.response_tokens, round=number, **branches.truncated(c), **made,
   )  # fmt: skip
 
 
@@ -261,7 +266,7 @@ def _new_prompts(c, recipe, label, teacher, source, add) -> dict:
     'prompts', source, f'{label}: new prompts', **teacher.common, source=its.prompts,
     pool=recipe.pool, problems=its.problems, draws=its.draws, n=its.judged, valid=its.valid,
     agreement=its.agreement, pass_low=its.pass_low, pass_high=its.pass_high,
-    temperature=its.temperature, response_tokens=c.sample.response_tokens,
+    temperature=its.temperature, response_tokens=c.sample.response_tokens, **branches.truncated(c),
   )  # fmt: skip
   return {'prompts': made}
 

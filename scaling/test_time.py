@@ -56,6 +56,12 @@ def check(c: ConfigDict) -> None:
     "config.scorers.pairs is a file for objective 'pairs', and config.scorers.objectives is "
     f"{c.scorers.objectives}: set it to ('pairs',)",
   )
+  require(
+    'process' not in c.scorers.objectives or not c.sample.stop,
+    "config.sample.stop is set, and the roll-outs of 'process' in config.scorers.objectives end at "
+    'the stop token alone, since a stop string may have begun before them: set it to (), or leave '
+    "'process' out",
+  )
   scorers = scorers_of(c)
   require(
     not c.search.scorer or c.search.scorer in scorers,
@@ -100,7 +106,7 @@ def expand(c: ConfigDict, ends: dict, add: Callable) -> dict:
         'rollouts', end.branch, f'{end.name}: roll-outs from steps', **end.common, bank=bank,
         per_problem=c.scorers.per_problem, n=c.scorers.rollouts, temperature=c.sample.temperature,
         response_tokens=c.sample.response_tokens, block_prompts=c.sample.block_prompts,
-        block_samples=c.scorers.rollouts, block_rows=c.scorers.rollouts,
+        block_samples=c.scorers.rollouts, block_rows=c.scorers.rollouts, **branches.truncated(c),
       )  # fmt: skip
     for size in c.scorers.sizes:
       scorer = ends[size]

@@ -191,5 +191,30 @@ def test_attempts_are_shown_to_models_that_were_shown_some():
       study.expand(c)
 
 
+def test_what_is_drawn_beside_a_bank_is_drawn_from_the_same_tokens():
+  def tree(**sample):
+    c = with_runs("star(rounds=1, prompts='evolve')")
+    c.data.reward_problems, c.scorers.n = 12, 4
+    c.scorers.objectives, c.scorers.sizes, c.scorers.policies = ('process',), ('25k',), ('25k',)
+    c.sample.update(sample)
+    return {s.kind: s.recipe for s in study.expand(c)}
+
+  plain, cut = tree(), tree(top_p=0.5)
+  for kind in ('rollouts', 'synthesize', 'prompts'):
+    assert cut[kind]['top_p'] == 0.5 and not {'top_p', 'top_k', 'min_p'} & set(plain[kind])
+  with pytest.raises(BadInput, match=r"^config.sample.stop is set, and the roll-outs of 'process'"):
+    tree(stop=(';',))
+
+
+@pytest.mark.parametrize('run', ['star', 'self_correction', "rft(prompts='evolve')"])
+def test_second_attempts_and_new_prompts_have_no_stop_strings(run):
+  c = with_runs(run)
+  c.sample.stop = (';',)
+  with pytest.raises(BadInput, match=r'^config.synthetic.runs has .*: config.sample.stop is set'):
+    study.expand(c)
+  c.synthetic.runs = ('rft',)
+  assert study.expand(c)
+
+
 def test_the_default_has_no_runs():
   assert not config.default().synthetic.runs

@@ -19,6 +19,7 @@ from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.model.transformer import Mechanics
+from scaling.truncation import WHOLE, Truncation
 
 NARROWEST = 16  # columns
 BLOCK_ROWS = 64  # rows that decode, or are weighed, at a time
@@ -75,11 +76,13 @@ def make_generator(
   response_tokens: int,
   row_tokens: int,
   block_rows: int = BLOCK_ROWS,
+  truncation: Truncation = WHOLE,
 ) -> Generator:
   """A Generator of one model.
 
   key: typed, of the stage; response_tokens: the most that a continuation may have; row_tokens: the
-  positions that were trained; block_rows: rows that decode at a time, about: what the mesh splits.
+  positions that were trained; block_rows: rows that decode at a time, about: what the mesh splits;
+  truncation: of what is drawn from.
 
   Its functions:
 
@@ -163,7 +166,7 @@ def make_generator(
         most, of(thinking.least), of(thinking.most), np.int32(thinking.mark)
       )
     used.add((shape, len(table), thinking is None))
-    sample = sample_step.make_sampler(cfg, shape, mesh, how, forcing=thinking is not None)
+    sample = sample_step.make_sampler(cfg, shape, mesh, how, truncation, thinking is not None)
     asked = sharding.spread(sharding.rows(mesh), (tokens, lengths, hashes))
     drawn = sample(params, *asked, key, 0, first, temperature, table, bounds)
     drawn = processes.gather(drawn)

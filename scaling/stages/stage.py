@@ -21,6 +21,7 @@ from scaling.model import attention, transformer
 from scaling.model.transformer import Mechanics
 from scaling.search import generate
 from scaling.stages import origin
+from scaling.truncation import Truncation
 
 
 class Stage(NamedTuple):
@@ -165,9 +166,10 @@ def generator(
 ) -> generate.Generator:
   """What goes on from prefixes by the parameters that a finished stage left.
 
-  recipe: of who asks, with the stage's model and data; its noise is of recipe['seed'] and the
-  stream `use`.
+  recipe: of who asks, with the stage's model and data, and the fields of Truncation that are not at
+  their defaults; its noise is of recipe['seed'] and the stream `use`.
   """
+  drawn_from = {name: recipe[name] for name in Truncation._fields if name in recipe}
   return generate.make_generator(
     model(recipe),
     state_of(setting.workdir, stage_id, setting.mesh).params,
@@ -178,6 +180,7 @@ def generator(
     temperature=temperature,
     response_tokens=response_tokens,
     row_tokens=recipe['data']['row_tokens'],
+    truncation=Truncation(**drawn_from),
   )
 
 

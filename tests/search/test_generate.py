@@ -8,6 +8,7 @@ from scaling import compute, sharding
 from scaling.errors import BadInput
 from scaling.model import transformer
 from scaling.search import budget_forcing, generate, outcome
+from scaling.truncation import Truncation
 from tests.search.toys import CFG, VOCAB, problems
 
 TEXTS = ('12+3=', '1+2+3=', '7=', '100+200+300+400=')  # 16 columns, all
@@ -47,6 +48,12 @@ def test_what_a_prefix_says_does_not_hang_on_what_else_is_asked(generator, prefi
   turned = generator.draw(prefixes[::-1] + [VOCAB.encode('5+5=')], n=4, salt='a')
   assert turned[:-1][::-1] == together
   assert generator.draw(prefixes, n=4, salt='b') != together
+
+
+def test_it_is_drawn_from_the_tokens_that_a_truncation_leaves(make, prefixes, together):
+  likeliest = make(truncation=Truncation(top_k=1)).draw(prefixes, n=4, salt='a')
+  for ones, free in zip(likeliest, together, strict=True):
+    assert len({tuple(one.tokens) for one in ones}) == 1 < len({tuple(x.tokens) for x in free})
 
 
 def test_nor_on_the_program_that_draws_it(generator, make, prefixes, together):

@@ -16,6 +16,7 @@ from scaling.errors import BadInput
 from scaling.search import generate
 from scaling.stages import dpo, supervised, synthesize
 from scaling.stages import stage as stages
+from scaling.truncation import Truncation
 from tests.stages import by_hand as hand
 
 N, workdir, base = hand.N, hand.workdir, hand.base
@@ -148,6 +149,8 @@ def solver(monkeypatch):
   asked = []
 
   def make(cfg, params, vocab, mesh, how, key, **options):
+    solver.options = options
+
     def draw(prefixes, n, salt):
       found = []
       for prefix in prefixes:
@@ -198,13 +201,14 @@ def test_what_failed_is_sampled_again_with_its_answer_shown(workdir, solver):
 
 def test_a_second_attempt_is_learned_behind_the_first(workdir, solver):
   short = hand.written_bank(workdir, 'rl', 8, hand.hasty, 'revised')
-  stage = examples_of(workdir, short.id, problems=8, keep='revised')
+  stage = examples_of(workdir, short.id, problems=8, keep='revised', top_k=3)
   data_folder, data = stages.load_data(workdir, stage.recipe)
   problems = {p.id: p for p in batches.problems(data_folder, 'rl')[:8]}
   solver.known = {p.prompt: p.solution for p in problems.values()}
   found, about = made(workdir, stage)
   table = bank.of_stage(workdir, short.id)
   said = {(r.problem, r.sample): r.response for r in table.itertuples()}
+  assert solver.options['truncation'] == Truncation(top_k=3)  # as the first ones were
   style, fit = data.spec['style'], 0
   for (problem, _), text in said.items():
     shown = attempts.revise(style, problems[problem].prompt, text)

@@ -4,7 +4,8 @@
 
 prints, of each, what `scaling.rewards.audit` measures on the target task's own samples, and the
 ceiling that it sets on best-of-n, and writes it to WORKDIR/audits.parquet, a row an audit and k,
-which `python -m analysis.audits` draws. A stage of RL whose reward is a model's score asks `gate`
+which `python -m analysis.audits` draws. What cannot be audited, say where no sample is right, is
+left out, with a line that says why. A stage of RL whose reward is a model's score asks `gate`
 before its first update; one whose reward is a judge asks `gate_judge`, which has it judge first.
 """
 
@@ -159,17 +160,16 @@ def rows(found: Found) -> list[dict]:
   return [same | {'k': k, 'expected': e, 'measured': m} for k, e, m in best]
 
 
-def everything(workdir: Path) -> list:
-  """A function for each audit that a workdir allows. BadInput where it allows none."""
-  scored = sorted(Path(workdir).glob('stages/score-*/scores.parquet'))
-  rescored = sorted(Path(workdir).glob('banks/*/_verdicts-*.parquet'))
-  judged = sorted(Path(workdir).glob('stages/rl-*/judged.parquet'))
-  todo = [functools.partial(of_scores, workdir, path.parent.name) for path in scored]
-  todo += [functools.partial(of_judge, path.parent) for path in judged]
-  todo += [
-    functools.partial(of_verdicts, path.parent, path.stem.removeprefix('_verdicts-'))
-    for path in rescored
-  ]
+def everything(workdir: Path) -> dict[str, Callable[[], Found]]:
+  """What a workdir allows to audit, by name, and the function that does. BadInput for nothing."""
+  files_of, todo = lambda pattern: sorted(Path(workdir).glob(pattern)), {}
+  for path in files_of('stages/score-*/scores.parquet'):
+    todo[path.parent.name] = functools.partial(of_scores, workdir, path.parent.name)
+  for path in files_of('stages/rl-*/judged.parquet'):
+    todo[path.parent.name] = functools.partial(of_judge, path.parent)
+  for path in files_of('banks/*/_verdicts-*.parquet'):
+    where, name = path.parent, path.stem.removeprefix('_verdicts-')
+    todo[f'verifier {name} of {where.name}'] = functools.partial(of_verdicts, where, name)
   if not todo:
     raise BadInput(
       f'{workdir}: no scores and no rescored bank to audit: set config.scorers.objectives and '
@@ -179,18 +179,26 @@ def everything(workdir: Path) -> list:
 
 
 def main(argv=None) -> int:
-  """0; or 2, with one line on stderr, where something cannot be audited."""
+  """0; or 2 where nothing could be audited. What could not has a line on stderr."""
   parser = argparse.ArgumentParser(prog='python -m scaling.stages.audit')
   parser.add_argument('workdir', type=Path)
   workdir = parser.parse_args(argv).workdir
   try:
-    found = [each() for each in everything(workdir)]
-    print('\n'.join(map(text, found)))
-    table = pd.DataFrame([row for one in found for row in rows(one)])
-    files.write_table(workdir / 'audits.parquet', table)
+    todo = everything(workdir)
   except BadInput as error:
     print(f'audit: {error}', file=sys.stderr)
     return 2
+  found = []
+  for what, measure in todo.items():
+    try:
+      found.append(measure())
+    except BadInput as error:
+      print(f'{what}: {error}', file=sys.stderr)
+  if not found:
+    return 2
+  print('\n'.join(map(text, found)))
+  table = pd.DataFrame([row for one in found for row in rows(one)])
+  files.write_table(workdir / 'audits.parquet', table)
   return 0
 
 

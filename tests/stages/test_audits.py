@@ -1,5 +1,6 @@
 """Audits of a workdir's scores and verdicts, on a bank made up."""
 
+import functools
 import json
 import types
 
@@ -154,6 +155,19 @@ def test_a_judge_is_asked_once_before_rl_and_refused_where_it_errs(workdir, judg
   with pytest.raises(BadInput, match=r'^rl-\w+ \(judge 25k\): balanced accuracy'):
     gate(0.95)
   table.to_parquet(path)
+
+
+def test_what_cannot_be_audited_is_said_and_the_others_are(workdir, monkeypatch, capsys):
+  good, known = found(workdir, 'good'), audit.everything(workdir)
+  never = functools.partial(rates.audit, [False], [0], ['p0'])
+  monkeypatch.setattr(audit, 'everything', lambda _: {'score-0': never, good: known[good]})
+  assert audit.main([str(workdir)]) == 0
+  said = capsys.readouterr()
+  assert said.out.count('balanced accuracy') == 1
+  assert said.err.startswith('score-0: audit: all of the 1 samples are wrong')
+  assert said.err.count('\n') == 1 and set(audits.load(workdir)['what']) == {f'{good} (good)'}
+  monkeypatch.setattr(audit, 'everything', lambda _: {'score-0': never})
+  assert audit.main([str(workdir)]) == 2 and 'score-0: audit' in capsys.readouterr().err
 
 
 def test_the_command_prints_them_all(workdir, judged, tmp_path, capsys):

@@ -47,7 +47,8 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, fr
 
 
 def _fail(message: str, leave=sys.exit) -> None:
-  print(f'run.py: {message}', file=sys.stderr)
+  for line in message.splitlines():
+    print(f'run.py: {line}', file=sys.stderr)
   leave(2)
 
 

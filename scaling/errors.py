@@ -2,7 +2,8 @@
 
 
 class BadInput(ValueError):
-  """Bad input: its message is one line that names the file, line or key, and the fix.
+  """Bad input: its message is one line that names the file, line or key, and the fix; of a study
+  that several stages refused, a line each.
 
   `run.py` prints it without a traceback and exits with code 2.
   """

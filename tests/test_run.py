@@ -41,6 +41,13 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(args, says):
   assert done.stderr.count('\n') == 1
 
 
+def test_each_line_of_a_message_says_who_speaks(capsys):
+  codes = []
+  run._fail('bank 1: all are right\nbank 2: all are wrong', codes.append)
+  said = 'run.py: bank 1: all are right\nrun.py: bank 2: all are wrong\n'
+  assert capsys.readouterr().err == said and codes == [2]
+
+
 @pytest.mark.parametrize(
   'text, says',
   [

@@ -10,6 +10,7 @@ import time
 import tqdm
 
 from scaling import compute, files, processes, sample_step, train_step
+from scaling.errors import BadInput
 from scaling.stages import (
   dpo,
   hosted,
@@ -48,8 +49,11 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
   """Runs stages that are not done, in order. seconds: what each is planned to take, for the bar.
 
   A stage with a loss that is not finite is recorded as such and its descendants are left out; the
-  others go on.
+  others go on. So they do where a stage refuses what it was given, which leaves it undone: then, at
+  the end, BadInput with a line for each. A run of several processes ends there at once, since it
+  may be one of them alone that refuses.
   """
+  refused = {}  # stage -> why; '' for what depends on another that is in here
   planned, began = sum(seconds[s.id] for s in todo), time.monotonic()
   bar = tqdm.tqdm(
     total=planned,
@@ -92,7 +96,15 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
       say(f'{stage.label} was cut off, and goes on from what it had saved')
     if not bar.disable:  # it compiles before there is any progress
       bar.set_description_str(f'{left(planned - bar.n)} to go; {stage.label} (starting)')
-    words = _run(setting._replace(progress=progress), stage)
+    if refused.keys() & set(stages.inputs(stage)):
+      refused[stage.id], words = '', 'left out: a stage that it goes on from was refused'
+    else:
+      try:
+        words = _run(setting._replace(progress=progress), stage)
+      except BadInput as error:
+        if processes.count() > 1:
+          raise
+        refused[stage.id], words = str(error), f'refused: {error}'
     processes.barrier('stage')  # what process 0 wrote is there for all
     bar.n = start + weight
     ahead = f'; {left(planned - bar.n)} to go' if bar.disable else ''  # the bar says it
@@ -101,6 +113,8 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
   bar.close()
   if todo:
     say(f'programs compiled: {_programs()}')
+  if refused:
+    raise BadInput('\n'.join(dict.fromkeys(filter(None, refused.values()))))
 
 
 def _programs() -> str:

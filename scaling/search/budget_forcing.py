@@ -47,13 +47,13 @@ def search(problems, tools, k: int, *, force='exact', mark='#', samples: int = 1
 def voted(problems, tools, prompts, drawn) -> list[Outcome]:
   """The majority's answer of each problem's responses to one prompt, and what they cost."""
   found = []
-  for problem, prompt, ones in zip(problems, prompts, drawn, strict=True):
-    responses = [outcome.response(tools, problem, one.tokens, one.stopped) for one in ones]
+  responses = outcome.responses(tools, problems, drawn)
+  for problem, prompt, ones in zip(problems, prompts, responses, strict=True):
     cost = costs.add(
       costs.prefill(tools.cfg, len(prompt)),
       costs.decode(tools.cfg, len(prompt), [len(one.tokens) for one in ones]),
       costs.Cost(samples=len(ones)),
     )
-    value = outcome.chosen(responses, [1.0] * len(ones), 'majority')
+    value = outcome.chosen(ones, [1.0] * len(ones), 'majority')
     found.append(Outcome(problem.id, value, cost))
   return found

@@ -3,13 +3,14 @@
 search(problems, tools, k, **options) -> [Outcome of each problem]
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from scaling.data.batches import Problem
 from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
-from scaling.rewards.verifiers import Verdict, verify
+from scaling.rewards.verifiers import Verdict, verify_all
 from scaling.search import cost as costs
 from scaling.search.generate import Generator
 
@@ -57,10 +58,17 @@ class Response(NamedTuple):
   verdict: Verdict  # a response that was cut has no answer
 
 
-def response(tools: Tools, problem: Problem, tokens: list[int], stopped: bool) -> Response:
-  """A response, read."""
-  verdict = verify(problem, tools.vocab.decode(tokens)) if stopped else Verdict(False, None)
-  return Response(tokens, stopped, verdict)
+def responses(
+  tools: Tools, problems: Sequence[Problem], drawn: Sequence[Sequence]
+) -> list[list[Response]]:
+  """What was drawn for each problem, read: the verdicts on all of it at one go.
+
+  drawn: of each problem, what has `tokens` and `stopped`.
+  """
+  texts = [[tools.vocab.decode(one.tokens) for one in ones if one.stopped] for ones in drawn]
+  verdicts = itertools.chain.from_iterable(verify_all(problems, texts))
+  read = lambda one: next(verdicts) if one.stopped else Verdict(False, None)
+  return [[Response(one.tokens, one.stopped, read(one)) for one in ones] for ones in drawn]
 
 
 def ends_of_steps(style: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def search(problems, tools, k: int, *, chains: int = 1, choose='majority'):
     asked = [vocab.prompt(attempts.revise(tools.style, p.prompt, '')) for p in problems]
     outcome.check_room('revision', tools, max(map(len, asked)) + tools.response_tokens)
   spent = [costs.prefill(cfg, len(prompt)) for prompt in plain]
-  turns = [[] for _ in problems]  # of each, all responses, turn by turn
+  turns = [[] for _ in problems]  # of each, all that was drawn, turn by turn
   cached = [[prompt] * chains for prompt in plain]  # what each chain's cache holds
   for turn in range(k // chains):
     jobs = [(p, c) for p in range(len(problems)) for c in range(chains)]
@@ -57,21 +57,17 @@ def search(problems, tools, k: int, *, chains: int = 1, choose='majority'):
         spent[p], costs.decode(cfg, len(prefix), [len(one.tokens)]), costs.Cost(samples=1)
       )
       cached[p][c] = prefix + one.tokens[:-1]
-      if c == 0:
-        ended = []
-      ended.append(outcome.response(tools, problems[p], one.tokens, one.stopped))
-      if c == chains - 1:
-        turns[p] += ended
+      turns[p].append(one)
   weights = [[1.0] * k for _ in problems]
   if scored:
     weights = _scores(tools, plain, turns, spent)
-  found = []
-  for p, problem in enumerate(problems):
+  found, responses = [], outcome.responses(tools, problems, turns)
+  for problem, ones, weight, cost in zip(problems, responses, weights, spent, strict=True):
     if choose == 'last':
-      value = outcome.chosen(turns[p][-chains:], [1.0] * chains, 'majority')
+      value = outcome.chosen(ones[-chains:], [1.0] * chains, 'majority')
     else:
-      value = outcome.chosen(turns[p], weights[p], choose)
-    found.append(Outcome(problem.id, value, spent[p]))
+      value = outcome.chosen(ones, weight, choose)
+    found.append(Outcome(problem.id, value, cost))
   return found
 
 

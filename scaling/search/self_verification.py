@@ -25,28 +25,25 @@ def search(problems, tools, k: int, *, choose='best'):
   longest = max(map(len, verdicts))
   outcome.check_room('self_verification', tools, max(map(len, asked)) + longest)
   drawn = tools.generator.draw(plain, n=k, salt=f'{tools.run}')
-  spent, questions = [], {}
-  responses = []
+  spent, asked_of, questions = [], [], {}
   for problem, prompt, samples in zip(problems, plain, drawn, strict=True):
     cost = costs.add(
       costs.prefill(cfg, len(prompt)),
       costs.decode(cfg, len(prompt), [len(one.tokens) for one in samples]),
       costs.Cost(samples=k),
     )
-    responses.append([])
+    asked_of.append([])
     for one in samples:
       question = model_judge.question(tools, problem.prompt, vocab.decode(one.tokens))
       kept = costs.common(list(question), prompt + one.tokens[:-1])
       cost = costs.add(cost, costs.prefill(cfg, len(question), kept))
       questions[question] = None
-      answer = outcome.response(tools, problem, one.tokens, one.stopped)
-      responses[-1].append((question, answer))
+      asked_of[-1].append(question)
     spent.append(cost)
   chances = model_judge.chances(tools, list(questions), marks.right, marks.wrong)
   questions = dict(zip(questions, chances, strict=True))
-  found = []
-  for problem, pairs, cost in zip(problems, responses, spent, strict=True):
-    weights = [questions[question] for question, _ in pairs]
-    value = outcome.chosen([answer for _, answer in pairs], weights, choose)
+  found, responses = [], outcome.responses(tools, problems, drawn)
+  for problem, cost, ones, its in zip(problems, spent, responses, asked_of, strict=True):
+    value = outcome.chosen(ones, [questions[question] for question in its], choose)
     found.append(Outcome(problem.id, value, cost))
   return found

@@ -81,12 +81,14 @@ def search(
         growing.append(tree._replace(growing=shared))
       else:
         done.append(tree)
+  leaves = [[] for _ in problems]
+  for tree in done:
+    leaves[tree.problem] += tree.ended
   found = []
-  for p, problem in enumerate(problems):
-    nodes = [node for tree in done if tree.problem == p for node in tree.ended]
-    responses = [outcome.response(tools, problem, n.tokens, n.stopped) for n in nodes]
-    value = outcome.chosen(responses, [n.score for n in nodes], choose) if nodes else 0.0
-    found.append(Outcome(problem.id, value, costs.add(spent[p], costs.Cost(samples=len(nodes)))))
+  responses = outcome.responses(tools, problems, leaves)
+  for problem, cost, nodes, ones in zip(problems, spent, leaves, responses, strict=True):
+    value = outcome.chosen(ones, [node.score for node in nodes], choose)
+    found.append(Outcome(problem.id, value, costs.add(cost, costs.Cost(samples=len(nodes)))))
   return found
 
 

@@ -54,6 +54,15 @@ def test_a_revision_sees_the_attempt_before_it():
   assert tied[0].value == 0.5
 
 
+def test_the_verdicts_of_a_search_are_asked_for_at_one_go(monkeypatch):
+  asked, verify_all = [], outcome.verify_all
+  monkeypatch.setattr(outcome, 'verify_all', lambda *of: asked.append(of[1]) or verify_all(*of))
+  other = PROBLEM._replace(id='q', answer='14')
+  found = revision.search([PROBLEM, other], tools(['#15', '#14|', '#13', '#14'])[0], 2)
+  assert asked == [[['#15', '#13'], ['#14']]]  # what was cut is not read
+  assert [one.value for one in found] == [0.5, 1.0]
+
+
 def test_the_cost_of_revisions_by_hand():
   """p = 4 tokens of prompt; '#14' and the stop token; then the mark, after what the cache holds."""
   (one,) = revision.search([PROBLEM], tools(['#14', '1;2#15'])[0], 2)

@@ -31,8 +31,8 @@ def make(style: str, hints: bool) -> Environment:
     return steps
 
   words = (marks.again, marks.larger, marks.smaller) if hints else (marks.again,)
-  longest = max(words, key=len) + marks.revise
-  return Environment('hints' if hints else 'verdict', longest, lambda problem: problem, step)
+  says = tuple(word + marks.revise for word in words)
+  return Environment('hints' if hints else 'verdict', says, lambda problem: problem, step)
 
 
 ENVIRONMENTS: dict[str, Callable[[str], Environment]] = {  # by the style of the prompts

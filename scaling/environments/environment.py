@@ -35,7 +35,7 @@ class Environment(NamedTuple):
   """Of one kind."""
 
   name: str
-  longest: str  # of what it says
+  says: tuple[str, ...]  # all that it may say, or what has as many tokens as any of it
   reset: Callable[[Problem], object]
   step: Callable[[Sequence[object], Sequence[str]], list[Step]]
 
@@ -65,8 +65,12 @@ BEGUN = Episode([], [], [], 0, 0.0, 0, False)
 
 def tokens(environment: Environment, vocab: Vocab, turns: int, response_tokens: int) -> int:
   """The most that an episode may have behind its prompt."""
-  said = len(vocab.encode(environment.longest))
-  return turns * response_tokens + (turns - 1) * said
+  return turns * response_tokens + (turns - 1) * _most(environment, vocab)
+
+
+def _most(environment: Environment, vocab: Vocab) -> int:
+  """The most tokens that it says at once."""
+  return max(len(vocab.encode(words)) for words in environment.says)
 
 
 def check_room(
@@ -97,7 +101,7 @@ def play(
   """
   open_ = [(p, g) for p in range(len(problems)) for g in range(group)]
   states = {at: environment.reset(problems[at[0]]) for at in open_}
-  found = dict.fromkeys(open_, BEGUN)
+  found, most = dict.fromkeys(open_, BEGUN), _most(environment, vocab)
   for turn in range(turns):
     said = draw(turn, open_, [found[at] for at in open_])
     whole = [(at, one) for at, one in zip(open_, said, strict=True) if one.stopped]
@@ -113,7 +117,7 @@ def play(
     for at, one in zip(open_, said, strict=True):
       words, reward, done = told.get(at, ('', 0.0, True))
       done = done or turn + 1 == turns
-      more = [] if done else _observed(environment, vocab, words)
+      more = [] if done else _observed(environment, vocab, words, most)
       found[at] = _after(found[at], one, more, reward)
       if not done:
         again.append(at)
@@ -129,12 +133,12 @@ def unread(episode: Episode) -> int:
   return 1 + episode.own[::-1].index(True)
 
 
-def _observed(environment: Environment, vocab: Vocab, words: str) -> list[int]:
+def _observed(environment: Environment, vocab: Vocab, words: str, most: int) -> list[int]:
   ids = vocab.encode(words)
-  if not 0 < len(ids) <= len(vocab.encode(environment.longest)):
+  if not 0 < len(ids) <= most:
     raise BadInput(
       f'environment {environment.name}: it says {words!r}, {len(ids)} tokens: it must be at least '
-      f'one, and at most as many as those of {environment.longest!r}'
+      f'one, and at most {most}, the most of its `says`'
     )
   return ids
 

@@ -1,6 +1,7 @@
 """Episodes by policies whose success is known, and what an environment says."""
 
 import re
+import types
 
 import numpy as np
 import pytest
@@ -71,9 +72,8 @@ def test_what_the_checker_says_by_hand():
   assert steps == HINTS.step(asked, ['12+34=46;46-5=42#42', '#-7', 'nothing', '#41', '#41.0'])
   full = checker.ENVIRONMENTS['hints']('full')
   assert 'larger' in full.step(asked[:1], ['#3'])[0].observation
-  assert len(full.longest) == max(
-    len(full.step(asked[:1], [text])[0].observation) for text in ('#3', '#99', 'x')
-  )
+  told = {full.step(asked[:1], [text])[0].observation for text in ('#3', '#99', 'x')}
+  assert told == set(full.says)
   words = Problem('w', 'spell_backward', 'abc', '', 'cba', {'answer': 'cba', 'metadata': {}})
   assert HINTS.step([words], ['#cbb'])[0].observation == 'x\n'  # no number: nothing to hint at
 
@@ -106,6 +106,21 @@ def test_without_a_verdict_there_is_no_reward_and_it_is_counted(monkeypatch):
   assert (one.reward, one.no_verdict, one.turns) == (0, 2, 2)
 
 
+def test_the_room_is_of_what_takes_most_tokens_whatever_its_letters():
+  by_word = types.SimpleNamespace(
+    encode=lambda text: [ord(c) for c in text.replace('smaller', 's')], stop=VOCAB.stop,
+    decode=lambda ids: ''.join(chr(i) for i in ids if i != VOCAB.stop),
+  )  # fmt: skip
+  world = checker.ENVIRONMENTS['hints']('full')
+  larger, smaller = (world.step([problem(5)], [text])[0].observation for text in ('#3', '#9'))
+  assert len(by_word.encode(smaller)) < len(by_word.encode(larger)) < len(smaller)
+  assert environment.tokens(world, by_word, 2, 10) == 20 + len(by_word.encode(larger))
+  ids = [*by_word.encode('#3'), by_word.stop]
+  said = lambda turn, places, so_far: [Turn(ids, [0.0] * len(ids), True)] * len(places)
+  ((one,),) = environment.play(world, by_word, [problem(5)], 1, 2, said)
+  assert one.turns == 2 and one.own.count(False) == len(by_word.encode(larger))
+
+
 def test_an_environment_keeps_to_the_room_that_it_said_it_needs():
   assert environment.tokens(HINTS, VOCAB, 3, 10) == 3 * 10 + 2 * 2
   environment.check_room(HINTS, VOCAB, 6, 3, 10, 40)
@@ -118,7 +133,7 @@ def test_an_environment_keeps_to_the_room_that_it_said_it_needs():
   )
   with pytest.raises(BadInput, match='it must be at least one'):
     environment.play(silent, VOCAB, [problem(5)], 1, 2, policy(lambda text: '#3'))
-  long = HINTS._replace(longest='+')
+  long = HINTS._replace(says=('+',))
   with pytest.raises(BadInput, match=r"says '\+\\n', 2 tokens"):
     environment.play(long, VOCAB, [problem(5)], 1, 2, policy(lambda text: '#3'))
   np.testing.assert_equal(

@@ -7,8 +7,10 @@ Each branch leaves its trunk where its rate begins to fall, and ends at a budget
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -16,7 +18,7 @@ from ml_collections import ConfigDict
 from scaling.data import vocab as vocabs
 from scaling.errors import BadInput
 from scaling.model import presets, transformer
-from scaling.stages import origin
+from scaling.stages import origin, stage
 from scaling.truncation import WHOLE
 
 
@@ -34,13 +36,22 @@ class End(NamedTuple):
 
 
 def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
-  """(what the recipe of the first stage says of the model's origin, its config) of a size."""
+  """(what the recipe of the first stage says of the model's origin, its config) of a size.
+
+  BadInput for a vocabulary that is not the model's own.
+  """
   options = {k: v for k, v in c.model.items() if k != 'sizes'}
   vocab_size = vocabs.check(c.data.vocab, c.data.style == 'chat')
   if not c.init_from:
     return {}, presets.model_config(size, vocab_size, **options)
   tokens = c.init_tokens[c.model.sizes.index(size)] if c.init_tokens else None
   begun, model = origin.find(c.init_from.replace('{size}', size), tokens, **options)
+  own = _vocabulary(begun)
+  if own is not None and not vocabs.same(c.data.vocab, own):
+    raise BadInput(
+      f'config.data.vocab={c.data.vocab} has other ids than the model in {begun["folder"]} '
+      f'learned: set config.data.vocab={own}'
+    )
   if vocab_size > model.vocab_size:
     raise BadInput(
       f'config.data.vocab={c.data.vocab} has {vocab_size:,} ids and the model in '
@@ -52,6 +63,20 @@ def model_of(c: ConfigDict, size: str) -> tuple[dict, transformer.ModelConfig]:
       'set config.optimizer.width_exponent=0 with it'
     )
   return {'origin': begun}, model
+
+
+def _vocabulary(begun: dict) -> str | None:
+  """The vocabulary that the model of an origin learned, as config.data.vocab names it: of a stage
+  the copy in its workdir. None for a checkpoint without a tokenizer."""
+  folder = Path(begun['folder'])
+  if begun['kind'] == 'postscale':
+    data = json.loads((folder / 'stage.json').read_text())['recipe']['data']
+    if data['vocab'] in vocabs.VOCABS:
+      return data['vocab']
+    return str(stage.data_folder(folder.parent.parent, data) / 'tokenizer')
+  from scaling.data import subwords  # the packages that it needs are for tokenizers alone
+
+  return str(folder) if subwords.tokenizers_in(folder) else None
 
 
 def sampled(c: ConfigDict, pool: str, problems: int, n: int, measure: bool, number=1) -> dict:

@@ -9,6 +9,7 @@ before any text (a bos token); the one of a response is the stop token at its en
 """
 
 import functools
+import hashlib
 import itertools
 import json
 import pathlib
@@ -64,6 +65,32 @@ def copy(path, folder: pathlib.Path) -> None:
   shutil.copyfile(main, folder / f'tokenizer{main.suffix}')
   for other in others:
     shutil.copyfile(other, folder / other.name)
+
+
+def tokenizers_in(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The main files of the tokenizers in a folder: it may have one of each kind, or none."""
+  both = folder / 'tokenizer.json', *sorted(folder.glob('*.model'))
+  return [file for file in both if file.is_file()]
+
+
+def same(path, folder: pathlib.Path) -> bool:
+  """Whether the tokenizer at a path has the vocabulary of one in a folder: equal ids of equal
+  tokens, whatever ends a text. BadInput as `files` raises it."""
+  return any(_ids(files(path)[0]) == _ids(file) for file in tokenizers_in(folder))
+
+
+def _ids(main: pathlib.Path) -> str:
+  """A hash of a tokenizer's tokens and their ids, but for those that were added."""
+  stat = main.stat()
+  return _hash_of_ids(main, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of_ids(main: pathlib.Path, *when) -> str:
+  content = main.read_bytes()
+  if main.suffix != '.model':
+    content = json.dumps(_object(main)['model']['vocab'], sort_keys=True).encode()
+  return hashlib.sha256(content).hexdigest()
 
 
 def load(path, name: str, chat: bool) -> Vocab:

@@ -9,6 +9,7 @@ vocabulary may give 0 to a token: what is padding is said by segment ids and len
 """
 
 import json
+import pathlib
 import re
 import string
 from collections.abc import Callable, Iterable
@@ -161,6 +162,16 @@ def named(name: str, chat: bool = False, folder=None) -> Vocab:
   from scaling.data import subwords  # the packages that it needs are for these alone
 
   return subwords.load(name if folder is None else folder, name, chat)
+
+
+def same(name: str, other: str) -> bool:
+  """Whether a vocabulary gives a text the ids of another, the name of a character vocabulary or a
+  folder with tokenizers. One that is yet to be trained gives others than any."""
+  if name in VOCABS or other in VOCABS or bpe_size(name) is not None:
+    return name == other
+  from scaling.data import subwords
+
+  return subwords.same(name, pathlib.Path(other))
 
 
 def check(name: str, chat: bool = False) -> int:

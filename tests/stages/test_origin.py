@@ -10,7 +10,7 @@ import pytest
 
 import analysis
 import export
-from scaling import compute, sharding, study, train_step
+from scaling import branches, compute, sharding, study, train_step
 from scaling.data import subwords, vocab
 from scaling.errors import BadInput
 from scaling.model import hf, transformer
@@ -213,6 +213,45 @@ def test_what_cannot_be_begun_from_is_refused_in_one_line(checkpoint, lora_workd
     study.expand(c)
   with pytest.raises(BadInput, match=r'init_tokens: .* is a Postscale stage, which has its own'):
     study.expand(config_from(stage_of(lora_workdir, 'sft'), init_tokens=(1e6,)))
+
+
+def test_a_model_goes_on_with_its_own_vocabulary(checkpoint, lora_workdir, tmp_path):
+  """Ids mean nothing to a model that learned others, whatever their number."""
+  words = lambda own: rf'has other ids than the model in .* learned: set config.data.vocab={own}$'
+
+  def model_of(folder, name):
+    c = config_from(folder)
+    c.data.vocab, c.data.style = name, 'full'
+    return branches.model_of(c, 'small')[1]
+
+  folder, tokenizer = tmp_path / 'small', toys.byte_level()
+  wide = dataclasses.replace(CFG, vocab_size=400)
+  hf.save(folder, wide, transformer.init(wide, jax.random.key(5)))
+  assert model_of(folder, 'arithmetic') == wide  # no tokenizer in it: any that is not too large
+  toys.folder(tmp_path / 'its', tokenizer, eos_token='<|endoftext|>')
+  (folder / 'tokenizer.json').write_text(
+    json.dumps(json.loads((tmp_path / 'its' / 'tokenizer.json').read_text()), indent=1)
+  )
+  other = toys.folder(tmp_path / 'other', toys.byte_level(size=300), eos_token='<|endoftext|>')
+  assert model_of(folder, str(tmp_path / 'its')) == wide
+  for name in ('arithmetic', 'bpe(300)', str(other)):
+    with pytest.raises(BadInput, match=words(folder)):
+      model_of(folder, name)
+
+  shutil.copytree(stage_of(lora_workdir, 'sft'), stage := tmp_path / 'w' / 'stages' / 'sft-1')
+  with pytest.raises(BadInput, match=words('arithmetic')):
+    model_of(stage, 'ascii')
+  known = json.loads((stage / 'stage.json').read_text())
+  known['recipe']['model']['vocab_size'] = 400
+  known['recipe']['data']['vocab'] = 'bpe(360)'
+  (stage / 'stage.json').write_text(json.dumps(known))
+  kept = stages.data_folder(tmp_path / 'w', known['recipe']['data']) / 'tokenizer'
+  kept.parent.mkdir(parents=True)
+  subwords.copy(tmp_path / 'its', kept)
+  assert model_of(stage, str(kept)).vocab_size == 400
+  for name in ('arithmetic', 'bpe(360)', str(other)):
+    with pytest.raises(BadInput, match=words(kept)):
+      model_of(stage, name)
 
 
 def test_a_checkpoint_that_changed_after_planning_is_refused(checkpoint):

@@ -54,6 +54,13 @@ def batches_of(c: ConfigDict) -> list[tuple[str, int]]:
   return batches
 
 
+def response_lengths(c: ConfigDict) -> list[tuple[str, int]]:
+  """(what it is called, tokens) of the longest response of every kind that a study draws."""
+  lengths = [('sample', c), *(('rl', one) for _, one in reinforcement.runs(c))]
+  lengths += [('search', c)] * bool(c.search.strategies)
+  return [(f'{section}.response_tokens', of[section].response_tokens) for section, of in lengths]
+
+
 def axes(c: ConfigDict, devices: int) -> dict[str, int]:
   """The device counts of config.mesh, for a machine with so many devices. Where mesh.data is 0 it
   is the greatest that the other axes leave, and over which the rows of every batch split."""
@@ -228,12 +235,10 @@ def validate(c: ConfigDict) -> None:
     f'config.sample.block_rows is {c.sample.block_rows}: it must be at most '
     f'config.sample.block_samples ({c.sample.block_samples})',
   )
-  sections = ['sample'] + ['rl'] * bool(c.rl.updates) + ['search'] * bool(c.search.strategies)
-  for section in sections:
-    longest = c[section].response_tokens
+  for key, longest in response_lengths(c):
     require(
       longest <= c.data.row_tokens,
-      f'config.{section}.response_tokens is {longest}: it must be at most config.data.row_tokens '
+      f'config.{key} is {longest}: it must be at most config.data.row_tokens '
       f'({c.data.row_tokens}), beyond which no position was trained',
     )
   reinforcement.check(c)

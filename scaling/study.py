@@ -273,11 +273,10 @@ def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict
 
 def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
   """Says so where the longest gold response is longer than what may be sampled."""
-  lengths = [('rl', one.rl.response_tokens) for _, one in reinforcement.runs(c)]
-  for key, longest in dict.fromkeys([*lengths, ('sample', c.sample.response_tokens)]):
+  for key, longest in dict.fromkeys(checks.response_lengths(c)):
     if longest < data.max_response_tokens:
       print(
-        f'note: config.{key}.response_tokens is {longest}, the longest gold '
-        f'response {data.max_response_tokens} tokens: what is cut off counts as wrong',
+        f'note: config.{key} is {longest}, the longest gold response {data.max_response_tokens} '
+        'tokens: what is cut off counts as wrong',
         flush=True,
       )

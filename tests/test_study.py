@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,18 @@ def test_a_search_is_checked_with_the_plan():
     c.search.strategies = (strategy,)
     with pytest.raises(BadInput, match=says):
       study.expand(c)
+
+
+def test_lengths_that_cut_the_gold_response_off_are_said_once_each(capsys):
+  c = tiny.get_config()
+  c.rl.runs = ('grpo(response_tokens=9)', 'rloo(response_tokens=9)', 'grpo(response_tokens=11)')
+  c.search.strategies, c.search.response_tokens = ('revision',), 7
+  study._note_lengths(c, types.SimpleNamespace(max_response_tokens=10))
+  said = capsys.readouterr().out.splitlines()
+  assert [line.partition(',')[0] for line in said] == [
+    'note: config.rl.response_tokens is 9',
+    'note: config.search.response_tokens is 7',
+  ]
 
 
 def test_reward_models_stand_beside_the_last_branch():

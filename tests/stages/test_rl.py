@@ -334,6 +334,7 @@ def test_the_rate_warms_up_by_optimiser_steps(warmup, rates):
     ({'runs': ('grpo(size=3)',)}, "has no field 'size'"),
     ({'runs': ("grpo(group='x')",)}, 'group is .x., and it must be a whole number'),
     ({'runs': ('grpo(minibatches=3)',)}, 'minibatches .3. does not divide config.rl.prompts'),
+    ({'runs': ('grpo', 'rloo(response_tokens=33)')}, 'rl.response_tokens is 33: .*at most'),
     ({'group': 1}, 'a group baseline needs 2'),
     ({'runs': ("dapo(reward='none', teacher='25k')",)}, "no group has any variance, .*to 'keep'"),
     ({'kl': 'k1', 'kl_coef': 0.1}, "'k1' as a term of the loss"),

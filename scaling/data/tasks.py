@@ -32,8 +32,10 @@ from scaling.data.splits import HIDDEN
 from scaling.data.stored import Encoded, Stored
 from scaling.data.vocab import VOCABS, Vocab, holders
 from scaling.errors import BadInput
+from scaling.rewards import verifiers
 
 AT_A_TIME = 1024  # problems that are read, or written, together
+TO_READ_BACK = 8  # problems of a pool whose solutions are verified as the tokens have them
 TO_TRAIN_ON = 2**22  # characters that a BPE is trained on, at most
 
 
@@ -125,6 +127,27 @@ def _check_texts(drafts: Sequence[Draft], encoded: Encoded, spec: DataSpec) -> n
     f' and data.row_tokens is {spec.row_tokens}: raise it, make the problems smaller, or set '
     "data.long_examples = 'drop'"
   )
+
+
+def _check_decoded(drafts: Sequence[Draft], encoded: Encoded, spec: DataSpec) -> None:
+  """BadInput where a right solution is wrong once it is read back from its tokens, as a program is
+  without its line breaks: no response could be right. The first TO_READ_BACK are looked at."""
+  vocab, changed = encoded.tokens.vocab, []
+  for draft, number in zip(drafts[:TO_READ_BACK], encoded.numbers.tolist()):
+    ids, prompt = encoded.tokens.sequence(number)
+    text = vocab.decode(ids[prompt:])
+    if text != draft.problem.solution:
+      changed.append((draft, text))
+  problems = [draft.problem for draft, _ in changed]
+  texts = [[draft.problem.solution, text] for draft, text in changed]
+  for (draft, text), verdicts in zip(changed, verifiers.verify_all(problems, texts)):
+    as_text, as_tokens = (verdict.correct for verdict in verdicts)
+    if as_text and not as_tokens:
+      raise BadInput(
+        f'{draft.origin}: its solution is right, and what data.vocab = {spec.vocab!r} makes of it '
+        f'is wrong ({text[:40]!r}…): no response could be right: use a tokenizer that keeps line '
+        "breaks and spaces, say a byte-level one, or data.vocab = 'bytes'"
+      )
 
 
 @contextlib.contextmanager
@@ -238,6 +261,8 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
         encoded[name] = stored.encode(drafts, vocab, temporary)
         most = _check_texts(drafts, encoded[name], spec)
         longest = np.maximum(longest, most) if name.split()[0] in POOLS else longest
+        if name in ('test', 'rl'):
+          _check_decoded(drafts, encoded[name], spec)
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)

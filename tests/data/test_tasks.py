@@ -252,6 +252,31 @@ def test_a_study_with_a_sentencepiece_model_is_packed_as_seqios_own_vocabulary_h
   assert {tuple(tokens.tolist()) for tokens, _, _ in segments(data.folder, 'sft')} == expected
 
 
+def test_programs_need_a_vocabulary_that_keeps_their_lines(tmp_path):
+  """SentencePiece makes a space of each stretch of them: a program in lines is none any more."""
+  model = toys.sentencepiece_model(
+    tmp_path / 'spiece.model', vocab_size=300, user_defined_symbols=list(map(chr, range(33, 127)))
+  )
+  rows = [
+    {
+      'prompt': f'Add {i}.', 'solution': f'def f(x):\n  y = x + {i}\n  return y',
+      'tests': [f'assert f(1) == {i + 1}'],
+    }
+    for i in range(2)
+  ]  # fmt: skip
+  path = tmp_path / 'code.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  counts = {pool: 0 for pool in (*batches.POOLS, 'pretrain')} | {'test': 2}
+  spec = SPEC._replace(task=f'code(path={str(path)!r})', pretrain_tasks=(), style='full', **counts)
+  with pytest.raises(BadInput, match=r"code\.jsonl:\d: .*def f\(x\): y .*data.vocab = 'bytes'"):
+    tasks.prepare(spec._replace(vocab=str(model)), tmp_path / 'lost')
+  assert not (tmp_path / 'lost').exists()
+  tells = {'prompt': 'Say it.', 'response': 'two\n  lines'}  # an exact match heeds no spaces
+  path.write_text(json.dumps(tells))
+  told = spec._replace(task=f'responses(path={str(path)!r})', vocab=str(model), test=1)
+  tasks.prepare(told, tmp_path / 'told')
+
+
 def test_ids_beyond_16_bits_are_kept(tmp_path):
   tokenizer = toys.byte_level(size=300)
   tokenizer.add_tokens([f'<{i}>' for i in range(70_000)] + [' the'])

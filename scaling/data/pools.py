@@ -152,6 +152,11 @@ def check_spec(spec: DataSpec) -> None:
     if tasks[text].arguments.get('per_prompt', 1) > 1:
       raise BadInput(f'pretrain.tasks: {text}: several responses of a prompt are for SFT alone: '
                      'leave per_prompt out')  # fmt: skip
+  for key, of in (('data.sft_tasks', spec.sft_tasks), ('pretrain.tasks', spec.pretrain_tasks)):
+    for text in of:
+      if 'test_path' in tasks[text].arguments and text != spec.task:
+        raise BadInput(f'{key}: {text}: problems are held out of data.task alone: leave test_path '
+                       'out')  # fmt: skip
   if spec.pretrain and not spec.pretrain_tasks:
     raise BadInput(
       f'data.pretrain is {spec.pretrain} and data.pretrain_tasks is empty: name a task'

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scaling.data import pools, splits
 from scaling.data.batches import POOLS, DataSpec
 from scaling.errors import BadInput
+from tests.data import toys
 
 GSM8K = pathlib.Path(__file__).parents[2] / '../shared/data/gsm8k'
 
@@ -114,7 +115,8 @@ def test_chats_are_no_near_duplicates_for_one_system_message(tmp_path, style):
     rows.append([system, user, {'role': 'assistant', 'content': 'Yes.'}])
   rows.append([{**system, 'content': 'Be brief.'}, *rows[0][1:]])  # one question, told otherwise
   path = write(tmp_path / 'a.jsonl', [json.dumps({'messages': row}) for row in rows])
-  asked = spec(f'messages(path={path!r})', style=style, near_duplicates=0.7)
+  vocab = str(toys.chat_folder(tmp_path / 'model', 'chatml')) if style == 'chat' else 'bytes'
+  asked = spec(f'messages(path={path!r})', style=style, vocab=vocab, near_duplicates=0.7)
   drafts = splits.read('messages', {'path': path}, path, asked, tmp_path, lambda text: None)
   assert len(drafts) == 30 and drafts.file.counts['near_duplicates'] == 1
 
@@ -249,3 +251,12 @@ def test_several_responses_are_asked_for_rightly(tmp_path):
   several = f'jsonl(path={path!r}, per_prompt=2)'
   with pytest.raises(BadInput, match='several responses of a prompt are for SFT alone'):
     pools.check_spec(spec(several, pretrain_tasks=(several,), pretrain=3))
+
+
+def test_a_test_file_is_of_the_task_that_is_measured_alone(tmp_path):
+  path, test = told(tmp_path / 'a.jsonl', 9), told(tmp_path / 'b.jsonl', 9, word='few')
+  both = f'jsonl(path={path!r}, test_path={test!r})'
+  for more in (dict(sft_tasks=(both,)), dict(pretrain_tasks=(both,), pretrain=3)):
+    with pytest.raises(BadInput, match=r'tasks: jsonl.*: problems are held out'):
+      pools.check_spec(spec('gcd', sft=1, **more))
+    pools.check_spec(spec(both, **more))  # its test problems are held out

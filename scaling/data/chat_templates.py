@@ -79,8 +79,9 @@ def renderer(source: pathlib.Path, template: str, named: dict) -> Callable:
         **named,
       )
     except Exception as error:  # whatever a template may raise
+      roles = ', '.join(message['role'] for message in messages)
       raise BadInput(
-        f"{source}: its chat template fails on a user's message ({line(error)}): mend the "
+        f'{source}: its chat template fails on a chat of {roles} ({line(error)}): mend the '
         "template, or use data.style = 'full'"
       ) from None
 

@@ -22,12 +22,13 @@ A prompt that comes again is one problem, which has its first response; SFT lear
 Files are JSONL, JSONL.gz, Parquet or data sets of TFDS: see sources.py.
 """
 
+import functools
 import hashlib
 import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scaling.data import sources
@@ -85,16 +86,19 @@ def named(name: str, number: int) -> str:
   return f'{name}-{number:016x}'
 
 
-def read(name: str, path: str, arguments: dict, style: str, counts: Counter) -> Iterator[Draft]:
+def read(
+  name: str, path: str, arguments: dict, style: str, counts: Counter, prompt: Callable | None = None
+) -> Iterator[Draft]:
   """Yields the problems of a file, in the format of task `name`, with the task's arguments.
 
+  prompt: `Vocab.prompt` of style 'chat', for which a chat that the template refuses is a bad line.
   counts gets 'lines', those with a problem, and 'bad_lines'. A bad one (no line of the format, or a
-  program that does not pass its own tests) is left out where the task says skip_bad_lines=True.
+  program that fails its own tests, say) is left out where the task says skip_bad_lines=True.
   Else all are read, to count them, and BadInput names the first by file and line; as it does for a
   file with no problem in it.
   """
   skip, first = arguments.get('skip_bad_lines', False), None
-  drafts = _drafts(name, path, arguments, style)
+  drafts = _drafts(name, path, arguments, style, prompt)
   for found in _checked(drafts) if name == 'code' else drafts:
     if isinstance(found, BadInput):
       counts['bad_lines'] += 1
@@ -111,7 +115,9 @@ def read(name: str, path: str, arguments: dict, style: str, counts: Counter) -> 
     raise BadInput(f'{path}: no problems in it: it needs a line for each')
 
 
-def _drafts(name: str, path: str, arguments: dict, style: str) -> Iterator[Draft | BadInput]:
+def _drafts(
+  name: str, path: str, arguments: dict, style: str, prompt: Callable | None
+) -> Iterator[Draft | BadInput]:
   """What is in each line of a file: a problem, or what is wrong with it."""
   fields = FIELDS[name]
   if name == 'responses':
@@ -121,14 +127,14 @@ def _drafts(name: str, path: str, arguments: dict, style: str) -> Iterator[Draft
     try:
       row = json_object(line, where, fields) if isinstance(line, bytes) else line
       if name == 'messages':
-        yield _chat(row, style, where)
+        yield _chat(row, style, where, prompt)
         continue
       _check_texts(row, fields, where)
       if name == 'jsonl':
         yield _gsm8k(row, arguments.get('keep_marks', False), where)
       elif name == 'responses':
-        prompt, response = (row[field] for field in fields)
-        yield _of_texts('responses', prompt.strip() + '\n', response, where)
+        text, response = (row[field] for field in fields)
+        yield _of_texts('responses', _prompt(text, where), response, where)
       else:
         yield {'math': _math, 'code': _code}[name](row, where)
     except BadInput as error:
@@ -234,9 +240,19 @@ def _code(row: dict, where: str) -> Draft:
 
 
 def _draft(name: str, text: str, solution: str, answer: str, entry: dict, where: str) -> Draft:
-  prompt = text.strip() + '\n'
+  prompt = _prompt(text, where)
   problem = Problem(identity(name, prompt), name, prompt, solution, answer, entry)
   return Draft(problem, prompt, where)
+
+
+def _prompt(text: str, where: str) -> str:
+  """A text as a prompt. BadInput for the messages of a chat, which a prompt would be read as."""
+  if vocabs.turns(text.strip()) is not None:
+    raise BadInput(
+      f'{where}: the prompt is the messages of a chat, as JSON: write chats as the task messages '
+      'has them, or other text before these'
+    )
+  return text.strip() + '\n'
 
 
 def _of_texts(name: str, prompt: str, response: str, where: str) -> Draft:
@@ -246,7 +262,7 @@ def _of_texts(name: str, prompt: str, response: str, where: str) -> Draft:
   return Draft(Problem(identity(name, prompt), name, prompt, response, answer, {}), prompt, where)
 
 
-def _chat(row: dict, style: str, where: str) -> Draft:
+def _chat(row: dict, style: str, where: str, template: Callable | None) -> Draft:
   messages = row.get('messages')
   form = '[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
   if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
@@ -269,8 +285,20 @@ def _chat(row: dict, style: str, where: str) -> Draft:
   if alone and vocabs.turns(turns[0]['content']) is None:
     prompt = turns[0]['content'] + '\n'
   else:
+    refused = template and _refused(template, tuple(one['role'] for one in turns))
+    if refused:
+      raise BadInput(f'{where}: {refused}')
     prompt = vocabs.written(turns) if style == 'chat' else transcript(turns)
   return _of_texts('messages', prompt, messages[-1]['content'], where)
+
+
+@functools.lru_cache(1024)
+def _refused(template: Callable, roles: tuple[str, ...]) -> str | None:
+  """Why a template takes no messages of these roles, in this order; None where it does."""
+  try:
+    template(vocabs.written([{'role': role, 'content': 'Hi'} for role in roles]))
+  except BadInput as error:
+    return str(error)
 
 
 def transcript(turns: list[dict]) -> str:

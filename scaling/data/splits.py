@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scaling.data import contamination, near_duplicates, problem_files, stored
+from scaling.data import vocab as vocabs
 from scaling.data.batches import DataSpec
 from scaling.data.contamination import HeldOut
 from scaling.data.stored import Stored
@@ -42,7 +43,9 @@ def read(
   is; chats are compared without what their system messages say. What was left out is counted in
   `file.counts`, and told.
   """
-  file = stored.read(name, path, arguments, spec.style, spec.seed, folder)
+  chats = name == 'messages' and spec.style == 'chat'
+  prompt = vocabs.named(spec.vocab, True).prompt if chats else None
+  file = stored.read(name, path, arguments, spec.style, spec.seed, folder, prompt)
   drafts = stored.distinct(file)
   if spec.near_duplicates and path != arguments.get('test_path'):
     say(f'looking for near-duplicates in {path}')

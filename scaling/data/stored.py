@@ -115,14 +115,16 @@ class Stored(Sequence):
     return _draft(self.file, int(self.numbers[i]))
 
 
-def read(name: str, path: str, arguments: dict, style: str, seed: int, folder=None) -> File:
-  """Reads a file once and keeps its problems in a temporary file of `folder`. BadInput as
-  `problem_files.read` raises it."""
+def read(
+  name: str, path: str, arguments: dict, style: str, seed: int, folder=None, prompt=None
+) -> File:
+  """Reads a file once and keeps its problems in a temporary file of `folder`. prompt, BadInput: as
+  of `problem_files.read`."""
   counts = collections.Counter(lines=0, bad_lines=0)
   kept = tempfile.TemporaryFile(dir=folder)
   offsets, keys, orders = array.array('q', [0]), array.array('Q'), array.array('q')
   at = 0
-  for draft in problem_files.read(name, path, arguments, style, counts):
+  for draft in problem_files.read(name, path, arguments, style, counts, prompt):
     problem, line = draft.problem, draft.origin.rpartition(':')[2]
     values = [line, problem.prompt, problem.solution, problem.answer, problem.entry]
     at += kept.write(marshal.dumps(values))

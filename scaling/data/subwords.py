@@ -214,6 +214,8 @@ def _hugging_face(main: pathlib.Path, others, name: str, chat: bool) -> Vocab:
     tokenizer.encode_special_tokens = True
     return vocab(end, lambda text: before + encode(text))
   source, template = chat_templates.find(main, others, config)
+  given = pathlib.Path(name)  # the files may be a copy of those that a person can mend
+  source = (given.parent if given.suffix == '.json' else given) / source.name
   render = chat_templates.renderer(source, template, named)
   end = chat_templates.end_of_turn(render, _specials(tokenizer)) or end
   if end is None:

@@ -123,7 +123,10 @@ def turns(prompt: str) -> list[dict] | None:
     found = json.loads(prompt)
   except ValueError:
     return None
-  whole = all(isinstance(one, dict) and set(one) == {'role', 'content'} for one in found)
+  whole = all(
+    isinstance(one, dict) and set(one) == {'role', 'content'} and isinstance(one['content'], str)
+    for one in found
+  )
   return found if whole else None
 
 

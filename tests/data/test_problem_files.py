@@ -19,9 +19,9 @@ def write(path, rows):
   return str(path)
 
 
-def read(name, path, style='full', counts=None, **arguments):
+def read(name, path, style='full', counts=None, template=None, **arguments):
   counts = collections.Counter() if counts is None else counts
-  return list(problem_files.read(name, path, arguments, style, counts))
+  return list(problem_files.read(name, path, arguments, style, counts, template))
 
 
 def maths(i):
@@ -194,6 +194,38 @@ def test_a_text_that_looks_like_a_chat_is_a_text(tmp_path):
   (draft,) = read('messages', path, 'chat')
   assert vocab.turns(draft.problem.prompt) == [{'role': 'user', 'content': text}]
   assert vocab.turns('[{"role": broken') is None and vocab.turns('Hi?') is None
+
+
+@pytest.mark.parametrize('task', ['jsonl', 'math', 'responses'])
+def test_a_prompt_that_would_be_read_as_a_chat_is_a_bad_line(tmp_path, task):
+  prompt, response = problem_files.FIELDS[task]
+  solution = {'jsonl': '#### 2', 'math': r'\boxed{2}', 'responses': 'yes'}[task]
+  said = {'role': 'user', 'content': 'Hi?'}
+  texts = [vocab.written([said]), json.dumps([said | {'content': [{'type': 'text', 'text': 'a'}]}])]
+  path = write(tmp_path / 'a.jsonl', [{prompt: text, response: solution} for text in texts])
+  with pytest.raises(BadInput, match=r'a\.jsonl:1: the prompt is the messages of a chat, as JSON'):
+    read(task, path)
+  (draft,) = read(task, path, skip_bad_lines=True)  # parts of a message: a text as any other
+  assert vocab.contents(draft.problem.prompt) == texts[1] + '\n'
+
+
+def test_a_chat_that_the_template_refuses_is_a_bad_line(tmp_path):
+  folder = toys.chat_folder(tmp_path / 'model', 'chatml')
+  config = json.loads((folder / 'tokenizer_config.json').read_text())
+  refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+  config['chat_template'] = refuses + config['chat_template']
+  (folder / 'tokenizer_config.json').write_text(json.dumps(config))
+  rows = [chat('Hi?', 'Ho.'), chat('Be brief.', 'Hi?', 'Ho.'), chat('Hi?', 'Ho.', 'And?', 'No.')]
+  path, known = write(tmp_path / 'a.jsonl', rows), vocab.named(str(folder), chat=True)
+  says = rf'a\.jsonl:2: {folder}/tokenizer_config\.json: .* a chat of system, user \(no system\)'
+  with pytest.raises(BadInput, match=says + '.*the one bad line; skip_bad_lines=True'):
+    read('messages', path, 'chat', template=known.prompt)
+  found = read('messages', path, 'chat', template=known.prompt, skip_bad_lines=True)
+  assert [draft.origin for draft in found] == [f'{path}:1', f'{path}:3']
+  assert len(read('messages', path, 'full')) == 3
+  task = f'messages(path={path!r}, skip_bad_lines=True)'
+  asked = DataSpec(task, (), 'chat', str(folder), 160, 0, 2, 0, 0, 0, 0)
+  assert len(pools.draw(asked)['sft']) == 2
 
 
 def test_a_chat_in_the_tokenizers_template(tmp_path):

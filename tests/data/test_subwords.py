@@ -222,9 +222,9 @@ def test_what_a_user_says_can_end_no_turn(at, parts):
   [
     (None, r"data\.style is 'chat' and the tokenizer has no chat template"),
     ('{% for m in messages %}', r'syntax error in line 1 \(Unexpected end'),
-    ("{{ raise_exception('no\nusers') }}", r"fails on a user's message \(no users\): mend"),
-    ('{{ messages[3].content }}', r"fails on a user's message \(.*no element 3"),
-    ("{{ ''.__class__.__mro__ }}", r"fails on a user's message \(access to attribute '__class__'"),
+    ("{{ raise_exception('no\nusers') }}", r'fails on a chat of user \(no users\): mend'),
+    ('{{ messages[3].content }}', r'fails on a chat of user \(.*no element 3'),
+    ("{{ ''.__class__.__mro__ }}", r"fails on a chat of user \(access to attribute '__class__'"),
     ([{'name': 'tools', 'template': 'x'}], r'has no chat template'),
   ],
 )

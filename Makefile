@@ -1,9 +1,12 @@
 # make quickstart: install, run a small study, write its report.  make test: the quick suite.
 # make test-slow: the slow tests.  make test-peers: against transformers, and for TPU topologies.
+# make test-rest: both.
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2  # processes that run tests; each sees 8 fake devices
 INSTALLED = $(VENV)/.installed
+INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile  # half the time
+PYTEST = $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/python run.py --config=experiments/quickstart.py --workdir=results/quickstart
@@ -11,16 +14,19 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not peers"
+	$(PYTEST) -m "not slow and not peers"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m "slow and not peers"
+	$(PYTEST) -m "slow and not peers"
 
 test-peers: $(VENV)/.peers
-	$(VENV)/bin/python -m pytest -q -n $(WORKERS) -m peers
+	$(PYTEST) -m peers
+
+test-rest: $(VENV)/.peers
+	$(PYTEST) -m "slow or peers"
 
 $(VENV)/.peers: requirements-peers.txt $(INSTALLED)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	$(INSTALL) -r requirements-peers.txt
 	touch $@
 
 install: $(INSTALLED)
@@ -28,7 +34,7 @@ install: $(INSTALLED)
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Postscale needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
-.PHONY: quickstart test test-slow test-peers install
+.PHONY: quickstart test test-slow test-peers test-rest install

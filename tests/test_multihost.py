@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from scaling import bank, checkpoint, processes, sharding, study
+from scaling.data import tasks
 from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from tests import test_study, tiny
@@ -60,12 +61,20 @@ def _end(started, log, code, seconds=300):
   return said
 
 
-@pytest.fixture
-def prepared(tmp_path, tiny_workdir):
-  """A workdir that has the tiny study's data and nothing else."""
-  workdir = study.open_workdir(tmp_path / 'w')
-  shutil.copytree(tiny_workdir / 'data', workdir / 'data')
+@pytest.fixture(scope='module')
+def only_data(tmp_path_factory):
+  workdir = study.open_workdir(tmp_path_factory.mktemp('data') / 'w')
+  spec = study.data_spec(tiny.get_config())
+  folder = stages.data_folder(workdir, spec._asdict())
+  folder.parent.mkdir()
+  tasks.prepare(spec, folder)
   return workdir
+
+
+@pytest.fixture
+def prepared(tmp_path, only_data):
+  """A workdir that has the tiny study's data and nothing else."""
+  return shutil.copytree(only_data, tmp_path / 'w')
 
 
 def _tables(workdir, stage, name):
@@ -223,9 +232,9 @@ def test_two_processes_told_to_stop_go_on_as_one_on_another_mesh(prepared, tmp_p
   """SIGTERM to process 1 of 2 x 4 devices, in the middle of SFT; then 1 x 8, another mesh."""
   log, c = tmp_path / 'log', tiny.get_config()
   c.rl.updates, c.rl.sizes, c.rl.sft_tokens = (), (), ()
-  c.sft.tokens, c.sample.block_prompts = (256_000,), 4
-  c.sft.learning_rate = 1e-4  # so that rounding does not grow over a thousand steps
-  args = [*NO_RL, '--config.sft.tokens=(256000,)', '--config.sample.block_prompts=4']
+  c.sft.tokens, c.sample.block_prompts = (128_000,), 4
+  c.sft.learning_rate = 1e-4  # so that rounding does not grow over hundreds of steps
+  args = [*NO_RL, '--config.sft.tokens=(128000,)', '--config.sample.block_prompts=4']
   args += ['--config.sft.learning_rate=1e-4', '--config.checkpoint_seconds=1']
   trunk = next(s for s in study.expand(c) if s.kind == 'sft')
   where = stages.folder(prepared, trunk.id) / 'checkpoints'

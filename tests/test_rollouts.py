@@ -1,5 +1,7 @@
 """Rollouts as the learner reads them: both layouts give the same numbers."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -71,11 +73,10 @@ def test_a_critics_value_is_of_the_state_before_each_token(shared):
   prompts, lengths, drawn = drawn_of()
   cfg = transformer.ModelConfig(**{**vars(CFG), 'head': 'scalar'})
   params = transformer.init(cfg, jax.random.key(0)) | {'head': np.ones(16, np.float32)}
+  stats = jax.jit(functools.partial(train_step.token_stats, cfg))
   laid = rollouts.layout(prompts, lengths, drawn, shared)
   found = laid.take_states(
-    np.asarray(train_step.token_stats(cfg, params, laid.batch).value).reshape(
-      (P, G, R) if shared else (P * G, S + R)
-    )
+    np.asarray(stats(params, laid.batch).value).reshape((P, G, R) if shared else (P * G, S + R))
   )
   there = laid.put_states(found) != 0  # what is learned stands where the values were read
   assert there.sum() == (found != 0).sum() == drawn.lengths.sum()
@@ -83,7 +84,7 @@ def test_a_critics_value_is_of_the_state_before_each_token(shared):
   for p, g in [(0, 0), (2, 1), (3, 2)]:
     whole = np.concatenate([prompts[p, : lengths[p]], drawn.tokens[p, g]])[None]
     place = np.arange(whole.shape[1], dtype=np.int32)[None]
-    alone = train_step.token_stats(cfg, params, {'tokens': whole, 'positions': place}).value[0]
+    alone = stats(params, {'tokens': whole, 'positions': place}).value[0]
     t = drawn.lengths[p, g]
     np.testing.assert_allclose(
       found[p, g, :t], alone[lengths[p] - 1 : lengths[p] + t - 1], atol=1e-4

@@ -54,10 +54,16 @@ def batch_on(mesh, **changed):
   return jax.device_put(batch() | changed, sharding.batch(mesh))
 
 
-def fresh_state(mesh):
+@functools.lru_cache
+def empty_state(mesh):
+  """NumPy zeros in the form of a state, and where they go."""
   form = jax.eval_shape(train_step.make_init(CFG, OPT, mesh), jax.random.key(0))
-  state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), form)
-  return jax.device_put(state._replace(params=initial_params()), train_step.layout(CFG, OPT, mesh))
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), form), train_step.layout(CFG, OPT, mesh)
+
+
+def fresh_state(mesh, params=None):
+  empty, layout = empty_state(mesh)
+  return jax.device_put(empty._replace(params=params or initial_params()), layout)
 
 
 def step_on(mesh, how=Mechanics(), opt=OPT):
@@ -65,11 +71,29 @@ def step_on(mesh, how=Mechanics(), opt=OPT):
 
 
 @functools.lru_cache
-def one_step(how=Mechanics(), opt=OPT, **axes):
-  """(state, metrics) after one step from the same parameters on the same batch, as NumPy."""
+def stepped(how=Mechanics(), opt=OPT, **axes):
+  """Function: NumPy parameters -> NumPy (state, metrics) after one step from a fresh state."""
   mesh = sharding.make_mesh(**axes)
   step = step_on(mesh, how, opt)
-  return jax.tree.map(np.asarray, step(fresh_state(mesh), batch_on(mesh), 1e-3, 1.0))
+  return lambda params: jax.tree.map(
+    np.asarray, step(fresh_state(mesh, params), batch_on(mesh), 1e-3, 1.0)
+  )
+
+
+@functools.lru_cache
+def one_step(how=Mechanics(), opt=OPT, **axes):
+  """(state, metrics) after one step from the same parameters on the same batch, as NumPy."""
+  return stepped(how, opt, **axes)(initial_params())
+
+
+@functools.lru_cache
+def descended(**axes):
+  """Parameters after ten steps by the gradients themselves: Adam's first makes steps of noise."""
+  params = initial_params()
+  for _ in range(10):
+    state, _ = stepped(**axes)(params)
+    params = jax.tree.map(lambda p, g: p - np.float32(0.3) * g, params, gradients(state))
+  return params
 
 
 def gradients(state):
@@ -121,6 +145,12 @@ def assert_same_step(got, expected):
 @pytest.mark.parametrize('mesh', MESHES, ids=lambda mesh: '-'.join(map(str, mesh.values())))
 def test_the_numbers_do_not_depend_on_the_mesh(mesh):
   assert_same_step(one_step(**mesh), one_step())
+  assert_close(descended(**mesh), descended(), 1e-5)
+
+
+def test_ten_steps_go_somewhere():
+  moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), descended(), initial_params())
+  assert min(jax.tree.leaves(moved)) > 1e-3
 
 
 MECHANICS = [
@@ -149,28 +179,6 @@ def test_where_rows_alone_are_split_gradients_are_added_up_over_devices_once_a_s
   text = step.lower(fresh_state(mesh), batch_on(mesh), 1e-3, 1.0).compile().as_text()
   loops, entry = text.split('\nENTRY ')
   assert 'all-reduce(' in entry and 'all-reduce(' not in loops
-
-
-@pytest.mark.slow
-def test_sgd_ends_at_the_same_parameters_on_every_mesh():
-  """Ten steps by the gradients themselves: Adam's first step makes full steps of noise."""
-
-  def descend(**axes):
-    mesh = sharding.make_mesh(**axes)
-    step, state = step_on(mesh), fresh_state(mesh)
-    for _ in range(10):
-      fresh = jax.tree.map(jnp.zeros_like, state.opt_state)
-      params = jax.tree.map(jnp.copy, state.params)  # the step gives its own away
-      grads = gradients(step(state._replace(opt_state=fresh), batch_on(mesh), 0.0, 1.0)[0])
-      params = jax.tree.map(lambda p, g: p - 0.3 * g, params, grads)
-      state = fresh_state(mesh)._replace(params=params)
-    return jax.tree.map(np.asarray, state.params)
-
-  expected = descend()
-  moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), expected, initial_params())
-  assert min(jax.tree.leaves(moved)) > 1e-3
-  for mesh in MESHES:
-    assert_close(descend(**mesh), expected, 1e-5)
 
 
 def test_a_chunked_loss_never_holds_all_logits():
@@ -283,16 +291,18 @@ def test_a_reward_model_begins_as_its_language_model_with_a_fresh_head():
 
 def test_a_value_is_of_the_sequence_up_to_and_including_its_token():
   params, data = scalar_state().params, batch()
-  found = train_step.token_stats(SCALAR, params, data)
-  x, _ = transformer.hidden(SCALAR, params, data['tokens'], data['positions'], data['segment_ids'])
+  stats = jax.jit(functools.partial(train_step.token_stats, SCALAR))
+  found = stats(params, data)
+  given = data['tokens'], data['positions'], data['segment_ids']
+  x, _ = jax.jit(functools.partial(transformer.hidden, SCALAR))(params, *given)
   np.testing.assert_allclose(found.value, x @ params['head'], rtol=1e-4, atol=1e-5)
   t = T // 2
   later = data['tokens'].copy()
   later[:, t + 1 :] = 1
-  other = train_step.token_stats(SCALAR, params, data | {'tokens': later})
+  other = stats(params, data | {'tokens': later})
   np.testing.assert_allclose(other.value[:, : t + 1], found.value[:, : t + 1], atol=1e-5)
   later[:, t] = 1
-  other = train_step.token_stats(SCALAR, params, data | {'tokens': later})
+  other = stats(params, data | {'tokens': later})
   assert np.abs(other.value[:, t] - found.value[:, t]).min() > 1e-4
   scored = train_step.make_score(SCALAR, sharding.make_mesh(), Mechanics(microbatches=2))
   np.testing.assert_allclose(scored(params, data, 0.5), found.value, rtol=1e-4, atol=1e-5)
@@ -352,9 +362,8 @@ def coordinates(width, mup):
   state = train_step.make_init(cfg, opt, mesh)(jax.random.key(0))
   step = train_step.make_train_step(cfg, losses.cross_entropy, None, opt, mesh)
   rms = lambda x: float(np.sqrt(np.mean(np.square(x))))
-  logits = lambda params: transformer.logits(
-    cfg, transformer.unembedding(cfg, params), view(params)
-  )
+  readout = lambda params: transformer.unembedding(cfg, params)
+  logits = jax.jit(lambda params: transformer.logits(cfg, readout(params), view(params)))
   before = jax.tree.map(jnp.copy, state.params)
   for _ in range(4):
     state, _ = step(state, data, 0.003, 1.0)

@@ -154,7 +154,7 @@ def first_half(C):
 @pytest.mark.slow
 def test_scalerl_ceilings_of_table_1_from_the_first_half_of_the_compute():
   for row in shared('published/scalerl_table1.csv').itertuples():
-    ceilings, powers, curve_error, power_error = scalerl(row, first_half, 100)
+    ceilings, powers, curve_error, power_error = scalerl(row, first_half, 30)
     assert np.median(ceilings) == pytest.approx(row.A, abs=0.02), row.experiment
     assert np.std(ceilings) < 0.02  # ScaleRL's margin
     assert np.median(powers) > row.A + 0.1  # what a power law makes of it

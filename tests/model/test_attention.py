@@ -124,7 +124,7 @@ def test_queries_in_parts_attend_as_in_one_and_so_do_their_gradients(packed):
 
   def of(parts):
     loss = lambda q, k, v: jnp.sum(attention.plain(q, k, v, segments, parts) * weights)
-    return jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+    return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(q, k, v)
 
   expected = jax.tree.leaves(of(1))
   for parts in (2, 4, 16):

@@ -338,14 +338,18 @@ def _draw_and_train(spec: DataSpec, tokenizer: pathlib.Path, files: dict, progre
   """`_draw` with a BPE trained on the prompts and solutions of the SFT and pretraining pools.
 
   No problem that taught it is in another pool. Where long examples are left out, what fits is known
-  only once there is a vocabulary: pools of all lengths teach a first one, and as long as one of
-  those problems comes to be held out, it is trained again without them.
+  only once there is a vocabulary: pools of all lengths teach a first one, those with words of a
+  held-out prompt left out unless they are allowed, and as long as one of the problems comes to be
+  held out, it is trained again without them.
   """
   from scaling.data import subwords
 
   out = drawn()
-  pools = draw(spec._replace(long_examples='error'), progress, out, None, files)
-  taught, drop = _to_train_on(pools, spec), spec.long_examples == 'drop'
+  first, drop = spec._replace(long_examples='error'), spec.long_examples == 'drop'
+  if drop and spec.contamination == 'error':  # whether any is among those that fit is seen below
+    first = first._replace(contamination='drop')
+  pools = draw(first, progress, out, None, files)
+  taught = _to_train_on(pools, spec)
   while True:
     if progress:
       count = sum(len(part) for part in taught.values())

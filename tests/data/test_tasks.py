@@ -477,6 +477,26 @@ def test_contamination_is_reported(tmp_path):
   assert sorted(one['where'] for one in report['examples']) == [f'{path}:{at}' for at in (1, 2)]
 
 
+def test_what_is_too_long_for_a_row_is_no_contamination(tmp_path):
+  """With a BPE of the study's own too, for which what fits is seen only once it is trained."""
+  words = ' '.join(f'w{i}' for i in range(13))
+  rows = [{'question': f'what is {i}?', 'answer': f'{i}\n#### {i}'} for i in range(60)]
+  long = {'question': f'{words} {"and so on " * 200}', 'answer': '1\n#### 1'}
+  path, test = tmp_path / 'a.jsonl', tmp_path / 'b.jsonl'
+  path.write_text('\n'.join(map(json.dumps, [*rows, long])))
+  test.write_text(json.dumps({'question': words, 'answer': '3\n#### 3'}))
+  spec = SPEC._replace(
+    task=f'jsonl(path={str(path)!r}, test_path={str(test)!r})', style='full', vocab='bpe(262)',
+    pretrain_tasks=(), pretrain=0, sft=None, rl=4, validation=0, test=None, long_examples='drop',
+  )  # fmt: skip
+  tasks.prepare(spec, tmp_path / 'data')
+  counts = batches.load(tmp_path / 'data').counts['sft']
+  assert (counts['problems'], counts['dropped']) == (56, 1)
+  path.write_text('\n'.join(map(json.dumps, [*rows, long | {'question': f'so {words}'}])))
+  with pytest.raises(BadInput, match=r'a\.jsonl:61: 13 words in a row of a held-out prompt'):
+    tasks.prepare(spec, tmp_path / 'other')
+
+
 def test_several_responses_of_a_prompt_are_packed(tmp_path):
   rows = [{'prompt': f'q {i}', 'response': 'r' * (j + 1)} for i in range(30) for j in range(3)]
   path = tmp_path / 'a.jsonl'

@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2  # processes that run tests; each sees 8 fake devices
 INSTALLED = $(VENV)/.installed
-INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile  # half the time
+INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 quickstart: $(INSTALLED)
@@ -26,7 +26,7 @@ test-rest: $(VENV)/.peers
 	$(PYTEST) -m "slow or peers"
 
 $(VENV)/.peers: requirements-peers.txt $(INSTALLED)
-	$(INSTALL) -r requirements-peers.txt
+	$(INSTALL) --no-compile -r requirements-peers.txt
 	touch $@
 
 install: $(INSTALLED)

@@ -180,12 +180,17 @@ def lock(workdir: Path):
   path = workdir / '.lock'
 
   def take() -> str:
-    file = stack.enter_context(open(path, 'a+'))
     try:
+      file = stack.enter_context(open(path, 'a+'))
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       raise BadInput(
         f'--workdir={workdir}: another run is using it; wait for it, or name another folder'
+      ) from error
+    except OSError as error:
+      raise BadInput(
+        f'--workdir={workdir}: {path.name} cannot be opened and locked ({error.strerror}); name a '
+        'folder of your own, on a file system that has flock'
       ) from error
     holder = f'{socket.gethostname()} {os.getpid()} {time.time_ns()}'
     file.truncate(0)

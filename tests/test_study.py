@@ -1,5 +1,6 @@
 """The tree of a study, and that a run cut off anywhere ends with the bits of one that was not."""
 
+import errno
 import itertools
 import json
 import os
@@ -253,6 +254,23 @@ def test_two_runs_do_not_share_a_workdir_at_once(tmp_path):
   with study.lock(study.open_workdir(tmp_path / 'w')):
     with pytest.raises(BadInput, match='another run is using it'):
       study.run(tiny.get_config(), tmp_path / 'w')
+
+
+@pytest.mark.parametrize(
+  'name, number', [('fcntl.flock', errno.ENOLCK), ('builtins.open', errno.EACCES)]
+)
+def test_a_workdir_that_cannot_be_locked_is_refused_in_the_system_s_words(
+  tmp_path, monkeypatch, name, number
+):
+  workdir = study.open_workdir(tmp_path / 'w')
+
+  def refuse(*args):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(name, refuse)
+  with pytest.raises(BadInput, match=rf'cannot be opened and locked \({os.strerror(number)}\)'):
+    with study.lock(workdir):
+      pass
 
 
 def test_a_workdir_whose_making_was_cut_off_can_be_used(tmp_path):

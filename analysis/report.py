@@ -7,7 +7,6 @@ import html
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -153,10 +152,12 @@ def write(workdir, study: str | None = None, queries: float | None = None, figur
       drawing.figure.savefig(Path(figures) / f'{drawing.name}.png', dpi=110)
   page, said = render(reading, queries)
   path = Path(workdir) / f'report-{reading.study.name}.html'
-  with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
-    file.write(page)
-  os.chmod(file.name, 0o644)
-  os.replace(file.name, path)
+  scratch = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+  try:
+    scratch.write_text(page)
+    os.replace(scratch, path)
+  finally:
+    scratch.unlink(missing_ok=True)
   return path, said
 
 

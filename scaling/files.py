@@ -6,6 +6,8 @@ In a run of several processes the first alone writes; for the others these funct
 import contextlib
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +25,37 @@ def _scratch(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path):
-  """A path to write a file at, which takes the place of `path` where the block ends well."""
+  """A path to write a file at, which takes the place of `path` where the block ends well; where it
+  does not, nothing is left of it."""
   scratch = _scratch(path)
-  yield scratch
-  os.replace(scratch, path)
+  try:
+    yield scratch
+    os.replace(scratch, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      scratch.unlink()
+    raise
+
+
+def sweep(folder: Path) -> None:
+  """Removes what writers that were killed left unfinished, anywhere in a folder; nothing that was
+  touched in the last hour, which another process may be writing."""
+  if not processes.first():
+    return
+  for path in folder.rglob(f'.*{PARTIAL}'):
+    with contextlib.suppress(OSError):
+      if time.time() - path.stat().st_mtime > 3600:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
   """Writes a file whole or not at all."""
   if not processes.first():
     return
-  scratch = _scratch(path)
-  with open(scratch, 'w') as file:
+  with replacing(path) as scratch, open(scratch, 'w') as file:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
-  os.replace(scratch, path)
 
 
 def write_json(path: Path, value) -> None:
@@ -50,9 +67,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
   """Writes a Parquet file whole or not at all."""
   if not processes.first():
     return
-  scratch = _scratch(path)
-  table.to_parquet(scratch, index=False)
-  os.replace(scratch, path)
+  with replacing(path) as scratch:
+    table.to_parquet(scratch, index=False)
 
 
 def write_arrays(path: Path, arrays: dict) -> None:

@@ -176,7 +176,8 @@ def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
 
 @contextlib.contextmanager
 def lock(workdir: Path):
-  """Holds the workdir for this run. BadInput where another has it, or not all processes see it."""
+  """Holds the workdir for this run, cleared of what was left half written. BadInput where another
+  has it, or not all processes see it."""
   path = workdir / '.lock'
 
   def take() -> str:
@@ -196,6 +197,7 @@ def lock(workdir: Path):
     file.truncate(0)
     file.write(holder)
     file.flush()
+    files.sweep(workdir)
     return holder
 
   with contextlib.ExitStack() as stack:

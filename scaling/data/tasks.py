@@ -32,6 +32,7 @@ from scaling.data.splits import HIDDEN
 from scaling.data.stored import Encoded, Stored
 from scaling.data.vocab import VOCABS, Vocab, holders
 from scaling.errors import BadInput
+from scaling.files import PARTIAL
 from scaling.rewards import verifiers
 
 AT_A_TIME = 1024  # problems that are read, or written, together
@@ -242,7 +243,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
     return _check_prepared(spec, load(folder))
   with _reading(spec):
     sources = fingerprints(spec)
-  temporary = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}')
+  temporary = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}{PARTIAL}')
   try:
     temporary.mkdir(parents=True)
     with _reading(spec):

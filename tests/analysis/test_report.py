@@ -53,6 +53,15 @@ def page(workdir):
   return path.read_text(), said
 
 
+def test_a_report_that_cannot_be_written_leaves_nothing(workdir, reading, monkeypatch):
+  monkeypatch.setattr(report, 'interpret', lambda read: reading)
+  monkeypatch.setattr(report, 'render', lambda *given: ('\udc00', []))
+  before = set(workdir.iterdir())
+  with pytest.raises(UnicodeEncodeError):
+    report.write(workdir)
+  assert set(workdir.iterdir()) == before
+
+
 def test_page_is_whole_and_needs_no_network(page, workdir):
   text, said = page
   assert set(re.findall(r'<figure id="(\w+)"', text)) == FIGURES

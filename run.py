@@ -52,9 +52,16 @@ def _fail(message: str, leave=sys.exit) -> None:
   leave(2)
 
 
+def _use_cores(mesh: dict) -> None:
+  """Sees to it that there are CPU devices for the mesh."""
+  from scaling import processes
+
+  processes.use_cores(math.prod(mesh.values()) or sys.maxsize)  # 0: see config.mesh.data
+
+
 def _start(mesh: dict) -> None:
-  """Joins the other processes, if there are any, and listens for SIGTERM; alone, it sees to it that
-  there are CPU devices for the mesh."""
+  """Joins the other processes, if there are any, and listens for SIGTERM; alone, it takes the CPU
+  devices of the mesh."""
   from scaling import processes
 
   where = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
@@ -63,7 +70,7 @@ def _start(mesh: dict) -> None:
   elif any(value is not None for value in where):
     raise BadInput('--coordinator, --num_processes and --process_id go with --multihost')
   else:
-    processes.use_cores(math.prod(mesh.values()) or sys.maxsize)  # 0: see config.mesh.data
+    _use_cores(mesh)
   processes.watch()
 
 
@@ -141,10 +148,14 @@ def _missing(path: str) -> str:
   return f'--config={path}: no such file; {f"nearest: {near}" if near else "see experiments/"}'
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, and what one may have of it
+
+
 def _disk_is_full(error: BaseException | None) -> bool:
   """Whether an exception, or one that led to it, says so: the system's, or a library's words."""
   while error is not None:
-    if getattr(error, 'errno', None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+    words = str(error)
+    if getattr(error, 'errno', None) in FULL or any(os.strerror(n) in words for n in FULL):
       return True
     error = error.__cause__ or error.__context__
   return False
@@ -170,8 +181,10 @@ def main(_):
 
   try:
     if PLAN.value:
+      checks.validate(config)
+      _use_cores(config.mesh.to_dict())
       tree = study.expand(config)
-      study.check_data(config, WORKDIR.value)
+      study.check_here(config, tree, WORKDIR.value)
       print(plan.describe(config, tree, WORKDIR.value))
       return
     if ASK.value is not None:
@@ -200,7 +213,7 @@ def main(_):
     if _disk_is_full(error):
       words = 'what was measured is kept: make room, and run the same command to go on'
       at_once = functools.partial(processes.leave, at_once=True)
-      _fail(f'the disk is full (--workdir={WORKDIR.value}); {words}', at_once)
+      _fail(f'the disk, or a quota, is full (--workdir={WORKDIR.value}); {words}', at_once)
     traceback.print_exc()
     if MULTIHOST.value:
       words = 'where another process ended, see what it said; give all the same command to go on'

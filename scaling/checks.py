@@ -67,13 +67,38 @@ def axes(c: ConfigDict, devices: int) -> dict[str, int]:
   sizes = dict(c.mesh)
   if sizes['data'] == 0:
     others = math.prod(size for axis, size in sizes.items() if axis != 'data')
-    learned = [rows for _, rows in batches_of(c)]
-    learned += [one.rl.prompts // one.rl.minibatches for _, one in reinforcement.runs(c)]
-    counts = [c.sample.block_prompts, *(rows // c.mechanics.microbatches for rows in learned)]
-    common = 1 if c.hosted.model else math.gcd(*counts) // sizes['fsdp']
-    most = max(devices // others, 1)
-    sizes['data'] = max(n for n in range(1, most + 1) if n == 1 or (common and common % n == 0))
+    most = 1 if c.hosted.model else max(devices // others, 1)
+    sizes['data'] = max(n for n in range(1, most + 1) if n == 1 or not _hinder(c, n))
   return sizes
+
+
+def _hinder(c: ConfigDict, data: int) -> list[str]:
+  """What has a number of rows that does not split over so many devices along the data axis."""
+  rows = [('config.sample.block_prompts', c.sample.block_prompts)]
+  learned = batches_of(c)
+  for _, one in reinforcement.runs(c):
+    learned.append(('config.rl.prompts / minibatches', one.rl.prompts // one.rl.minibatches))
+  parts = c.mechanics.microbatches
+  per = ' / mechanics.microbatches' if parts > 1 else ''
+  rows += [(name + per, count // parts) for name, count in learned]
+  short = [f'{name} ({count})' for name, count in rows if count % (data * c.mesh.fsdp)]
+  return list(dict.fromkeys(short))
+
+
+def idle(c: ConfigDict, devices: int) -> str:
+  """A line where rows that do not split leave devices idle: how many, and what would take more of
+  them; '' where all are taken, or as many as config.mesh says."""
+  sizes = axes(c, devices)
+  taken = math.prod(sizes.values())
+  others = taken // sizes['data']
+  if c.mesh.data or c.hosted.model or taken + others > devices:
+    return ''
+  more = range(sizes['data'] + 1, devices // others + 1)
+  n, short = min(((n, _hinder(c, n)) for n in more), key=lambda found: (len(found[1]), -found[0]))
+  words = f'on {taken} of {devices} devices'
+  if len(short) > 2:  # too many to change for one more count
+    return f'{words}, as far as the rows of every batch split over them'
+  return f'{words}: for {n * others} make {" and ".join(short)} a multiple of {n * c.mesh.fsdp}'
 
 
 def _check_hosted(c: ConfigDict) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from scaling import checks, compute, processes
+from scaling import checks, compute
 from scaling.model.presets import PUBLIC
 from scaling.stages import hosted
 from scaling.stages import stage as stages
@@ -240,7 +240,7 @@ def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
   peak = matmul_peak()
   done = {s.id for s in tree if workdir is not None and stages.done(workdir, s.id) is not None}
   time_of = seconds([s for s in tree if s.id not in done], peak)
-  have = processes.devices_here()
+  have = jax.device_count()
   need = math.prod(checks.axes(c, have).values())
   lines = [f'study {c.name}: {c.data.task}']
   public = [size for size in c.model.sizes if not c.init_from and size in PUBLIC]
@@ -292,6 +292,7 @@ def describe(c: ConfigDict, tree: list[Stage], workdir=None) -> str:
       f'of these: {", ".join(f"{part} {share:.0%}" for part, share in shares(tree).items())}',
       f'training shared between cells: {human(planned)} FLOPs instead of {human(alone)} as '
       f'independent runs, {1 - planned / max(alone, 1):.0%} saved',
+      *filter(None, [checks.idle(c, have)]),
       time,
     ]
   )

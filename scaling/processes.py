@@ -69,13 +69,6 @@ def _cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
-def devices_here() -> int:
-  """How many devices a run of this process could have; of CPUs, as many as `use_cores` shows."""
-  if jax.default_backend() != 'cpu' or 'JAX_NUM_CPU_DEVICES' in os.environ:
-    return jax.device_count()
-  return max(jax.device_count(), _cores())
-
-
 def count() -> int:
   """How many processes run this program together."""
   return jax.process_count()

@@ -79,9 +79,10 @@ def make_mesh(
   need = math.prod(shape)
   if need > len(devices):
     words = ' x '.join(f'{axis}={size}' for axis, size in zip(AXES, shape))
+    cpu = f'JAX_NUM_CPU_DEVICES={need} makes as many of a CPU; '
     raise BadInput(
       f'mesh: {words} needs {need} devices, there are {len(devices)}: on a pod give --multihost; '
-      'without one, --compile_for says what a TPU slice would need'
+      f'{cpu if devices[0].platform == "cpu" else ""}--compile_for says what a TPU slice would need'
     )
   if devices[0].platform == 'tpu' and need == len(devices):
     placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)

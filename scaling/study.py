@@ -10,6 +10,8 @@ that alters results, use a new workdir; every record says its git commit.
 
 import contextlib
 import fcntl
+import json
+import math
 import os
 import shlex
 import socket
@@ -118,45 +120,77 @@ def _hosted(c: ConfigDict, seed: int, data: dict, add) -> None:
   )  # fmt: skip
 
 
-def open_workdir(workdir: Path) -> Path:
-  """Makes the workdir, or checks it is one of this version. BadInput where it cannot be used."""
-  workdir = Path(workdir)
+def check_workdir(workdir: Path) -> None:
+  """BadInput where there is something in the workdir's place that a run could not use: a file, a
+  folder of other files, a workdir of another version. Writes nothing."""
   version = workdir / 'version.json'
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not version.exists():
-      if any(path for path in workdir.iterdir() if not path.name.endswith(files.PARTIAL)):
-        raise BadInput(
-          f'--workdir={workdir}: the folder is not empty and not a Postscale workdir; name another'
-        )
-      files.write_json(version, {'format': FORMAT})
-    found = files.read_json(version).get('format')
+    there = [name for name in os.listdir(workdir) if not name.endswith(files.PARTIAL)]
+    found = version.read_text() if version.name in there else None
+  except FileNotFoundError:
+    return  # a run makes it
   except OSError as error:
-    raise BadInput(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+    raise BadInput(f'--workdir={workdir}: cannot be read ({error.strerror})') from error
+  if found is None:
+    if there:
+      raise BadInput(
+        f'--workdir={workdir}: the folder is not empty and not a Postscale workdir; name another'
+      )
+    return
+  written = json.dumps({'format': FORMAT})
+  try:
+    found = json.loads(found)['format']
+  except (ValueError, TypeError, KeyError) as error:
+    raise BadInput(
+      f'{version}: it must say which format the workdir has; write {written} into it where this '
+      'version of Postscale made the folder, or name another folder'
+    ) from error
   if found != FORMAT:
     raise BadInput(
       f'--workdir={workdir}: format {found}, and this version of Postscale reads {FORMAT}; '
       'use the version that wrote it, or name another folder'
     )
+
+
+def open_workdir(workdir: Path) -> Path:
+  """Makes the workdir, or checks it is one of this version. BadInput where it cannot be used."""
+  workdir = Path(workdir)
+  check_workdir(workdir)
+  version = workdir / 'version.json'
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not version.exists():
+      files.write_json(version, {'format': FORMAT})
+  except OSError as error:
+    raise BadInput(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
   if not os.access(workdir, os.W_OK):
     raise BadInput(f'--workdir={workdir}: cannot be written (permission denied)')
   return workdir
 
 
-def check_data(c: ConfigDict, workdir: Path | None) -> None:
-  """BadInput for data that are not in the workdir yet, and that it is clear cannot be prepared."""
+def check_here(c: ConfigDict, tree: list[Stage], workdir: str | None) -> None:
+  """BadInput for what a run would refuse here, as far as it is clear before anything is made: the
+  workdir, data that are not in it yet, and the mesh where there are devices for it."""
   data = data_spec(c)
-  folder = workdir and stages.data_folder(Path(workdir), data._asdict())
+  folder = None
+  if workdir is not None:
+    check_workdir(Path(workdir))
+    folder = stages.data_folder(Path(workdir), data._asdict())
   if not folder or not (folder / 'data.json').is_file():
     tasks.check_first(data)
+  axes = checks.axes(c, jax.device_count())
+  if math.prod(axes.values()) <= jax.device_count():
+    check_mesh(c, tree, sharding.make_mesh(**axes))
 
 
 def check_mesh(c: ConfigDict, tree: list[Stage], mesh) -> None:
   """BadInput where rows or parameters of any stage do not split over the mesh."""
-  if processes.count() > 1 and mesh.size != jax.device_count():
+  have = jax.device_count()
+  if processes.count() > 1 and mesh.size != have:
+    idle = checks.idle(c, have)
     raise BadInput(
-      f'config.mesh has {mesh.size} devices, and the {processes.count()} processes have '
-      f'{jax.device_count()}: a run of several processes uses all of them'
+      f'config.mesh has {mesh.size} devices, and the {processes.count()} processes have {have}: a '
+      f'run of several processes uses all of them{idle and f" ({idle})"}'
     )
   if c.hosted.model:
     return
@@ -227,6 +261,8 @@ def run(c: ConfigDict, workdir: Path) -> Path:
   processes.agree(c.to_dict(), 'not the same config; give all processes the same command')
   workdir = Path(workdir)
   processes.once(lambda: str(open_workdir(workdir)))
+  if idle := checks.idle(c, jax.device_count()):
+    print(idle, flush=True)
   with lock(workdir):
     environment = records.environment(mesh)
     _describe(c, workdir, tree, environment)

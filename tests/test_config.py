@@ -359,6 +359,21 @@ def test_the_data_axis_takes_the_devices_that_rows_split_over(devices, changes, 
   assert checks.axes(c, devices)['data'] == data
 
 
+def test_devices_that_stay_idle_are_said_with_what_would_take_them():
+  c = config.default()
+  c.sft.rows = 16
+  assert checks.idle(c, 4) == ''
+  said = 'on 4 of 8 devices: for 8 make config.sample.block_prompts (4) a multiple of 8'
+  assert checks.idle(c, 8) == said
+  c.sft.rows, c.mechanics.microbatches, c.mesh.fsdp = 8, 2, 2
+  short = 'config.sample.block_prompts (4) and config.sft.rows / mechanics.microbatches (4)'
+  assert checks.idle(c, 8) == f'on 4 of 8 devices: for 8 make {short} a multiple of 8'
+  c.pretrain.tokens, c.pretrain.rows = (1e6,), 8
+  assert checks.idle(c, 8).endswith('devices, as far as the rows of every batch split over them')
+  c.mesh.data = 1  # as the config says
+  assert checks.idle(c, 8) == ''
+
+
 @pytest.mark.parametrize('minibatches, microbatches, data', [(1, 1, 8), (2, 1, 4), (2, 2, 2)])
 def test_the_data_axis_splits_what_rl_learns_from(minibatches, microbatches, data):
   c = _with_rl()

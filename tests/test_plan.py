@@ -53,6 +53,12 @@ def test_a_mesh_that_is_not_here_is_said_in_place_of_a_time():
   assert ' here (matmul peak' in _plan()
 
 
+def test_devices_that_stay_idle_are_said():
+  said = '\non 2 of 8 devices: for 8 make config.sample.block_prompts (2) and'
+  assert said in _plan(mesh__data=0)
+  assert ' of 8 devices' not in _plan()
+
+
 def test_a_public_model_without_weights_is_said_in_the_first_line():
   first = _plan(model__sizes=('25k', 'qwen2.5-0.5b')).splitlines()[0]
   assert first.endswith('; qwen2.5-0.5b from random parameters (config.init_from is empty)')

@@ -24,6 +24,7 @@ def door(tmp_path):
     (['--workdirs=x'], "'workdirs'"),
     (['--workdir=gs://bucket/x'], 'must be a folder, which all hosts mount, say by gcsfuse'),
     (['workdir'], 'did you mean --workdir'),
+    (['--config.mechanics.attention=cudnn'], "a kernel for GPUs: on a cpu choose 'auto' or"),
     (['experiments/dpo.py:smoke'], 'did you mean --config=experiments/dpo.py:smoke'),
   ],
 )
@@ -105,4 +106,6 @@ def test_a_full_disk_is_known_in_the_words_of_a_library_too():
   except RuntimeError as error:
     assert run._disk_is_full(error)
   assert run._disk_is_full(OSError(errno.ENOSPC, 'full'))
+  assert run._disk_is_full(OSError(errno.EDQUOT, 'over quota'))
+  assert run._disk_is_full(RuntimeError('UNKNOWN: w/0: Disk quota exceeded'))
   assert not run._disk_is_full(OSError(errno.EACCES, 'No permission'))

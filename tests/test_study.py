@@ -235,23 +235,45 @@ def test_sharing_against_independent_runs_by_hand():
   [
     (lambda d: (d / 'notes.txt').write_text('x'), 'not a Postscale workdir'),
     (lambda d: (d / 'version.json').write_text('{"format": 99}'), 'format 99'),
-    (lambda d: (d / 'version.json').write_text('{"format'), 'not JSON'),
+    (lambda d: (d / 'version.json').write_text('{"format'), 'write {"format": 1} into it where'),
+    (lambda d: (d / 'version.json').write_text('[]'), 'write {"format": 1} into it where'),
   ],
 )
-def test_a_workdir_that_cannot_be_used_is_refused(tmp_path, make, says):
+def test_a_workdir_that_cannot_be_used_is_refused_by_the_plan_too(tmp_path, make, says):
   make(tmp_path)
-  with pytest.raises(BadInput, match=says):
-    study.open_workdir(tmp_path)
+  for check in (study.open_workdir, _check_here):
+    with pytest.raises(BadInput, match=says):
+      check(tmp_path)
 
 
-def test_a_workdir_under_a_file_is_refused(tmp_path):
+def _check_here(workdir, **changes):
+  c = tiny.get_config()
+  c.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changes.items()})
+  study.check_here(c, study.expand(c), workdir)
+
+
+def test_a_workdir_in_whose_place_there_is_a_file_is_refused(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(BadInput, match='cannot be written'):
-    study.open_workdir(tmp_path / 'file' / 'workdir')
+  for workdir in (tmp_path / 'file', tmp_path / 'file' / 'workdir'):
+    for check in (study.open_workdir, _check_here):
+      with pytest.raises(BadInput, match=r'cannot be read \(Not a directory\)'):
+        check(workdir)
+
+
+def test_a_plan_checks_the_mesh_where_there_are_devices_for_it(tmp_path):
+  _check_here(tmp_path / 'w')
+  with pytest.raises(BadInput, match=r'config.rl.prompts is 4: it must be a multiple of 8'):
+    _check_here(tmp_path / 'w', mesh__data=8)
+  _check_here(tmp_path / 'w', mesh__data=16)
+  assert not (tmp_path / 'w').exists()
 
 
 def test_two_runs_do_not_share_a_workdir_at_once(tmp_path):
-  with study.lock(study.open_workdir(tmp_path / 'w')):
+  left = study.open_workdir(tmp_path / 'w') / '.report.html.1.partial'
+  left.write_text('')
+  os.utime(left, (0, 0))
+  with study.lock(tmp_path / 'w'):
+    assert not left.exists()
     with pytest.raises(BadInput, match='another run is using it'):
       study.run(tiny.get_config(), tmp_path / 'w')
 

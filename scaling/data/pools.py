@@ -473,6 +473,7 @@ def _part(text, spec, name, count, taken, hidden, files, rules, held, fits) -> S
     return list(_generate(task, spec, name, count, taken, fits, rules.dropped))
   drafts = files[text, task.arguments['path']]
   fresh = Stored(drafts.file, drafts.numbers[~np.isin(drafts.keys, hidden)])
+  fresh = splits.first_that_fit(fresh, rules)
   rated = bool(spec.pretrain_rates or spec.pretrain_temperature)
   again = name.startswith('pretrain') and rated
   return splits.take(fresh, count, name, rules, held, again)[0]

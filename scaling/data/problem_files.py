@@ -16,8 +16,9 @@ Of a chat the assistant's last message is the response, and all before it the pr
 'responses' and 'messages' is the whole response: a verdict is an exact match of the text, up to
 case, space and Unicode's NFKC.
 
-A prompt that comes again is one problem, which has its first response; SFT learns up to
-`per_prompt` distinct responses of each of its prompts, where a task says so.
+A prompt that comes again is one problem, which has its first response (where long examples are left
+out, the first that fits a row); SFT learns up to `per_prompt` distinct responses of each of its
+prompts, where a task says so.
 
 Files are JSONL, JSONL.gz, Parquet or data sets of TFDS: see sources.py.
 """

@@ -86,9 +86,10 @@ def split(
   is not filled. BadInput where there are too few, or where the two files share problems and that is
   not allowed.
   """
-  spec = rules.spec
+  spec, drafts = rules.spec, first_that_fit(drafts, rules)
   pools, left = {}, {pool: getattr(spec, pool) for pool in ORDER}
   if tests is not None:
+    tests = first_that_fit(tests, rules)
     both = np.isin(drafts.keys, tests.keys)
     if both.any() and spec.contamination == 'error':
       first = drafts[int(np.argmax(both))].origin
@@ -142,6 +143,20 @@ def _fits(drafts: Stored, rules: Rules) -> np.ndarray:
   if rules.spec.long_examples == 'error':
     return np.ones(len(drafts), bool)
   return stored.encode(drafts, rules.vocab).lengths.sum(axis=1) <= rules.spec.row_tokens
+
+
+def first_that_fit(drafts: Stored, rules: Rules) -> Stored:
+  """The problems, each with the first of its lines that fits, where long examples are left out."""
+  file = drafts.file
+  if rules.spec.long_examples == 'error' or not file.counts['repeated']:
+    return drafts
+  long = np.flatnonzero(~_fits(drafts, rules))
+  lines = Stored(file, np.flatnonzero(np.isin(file.keys, drafts.keys[long])))
+  fitting = lines.numbers[_fits(lines, rules)]
+  keys, first = np.unique(file.keys[fitting], return_index=True)
+  long, numbers = long[np.isin(drafts.keys[long], keys)], drafts.numbers.copy()
+  numbers[long] = fitting[first[np.searchsorted(keys, drafts.keys[long])]]
+  return Stored(file, numbers)
 
 
 def take(
@@ -203,7 +218,7 @@ def responses(drafts: Stored, most: int, pool: str, rules: Rules, held: HeldOut 
   order = np.argsort(drafts.keys)
   lines = np.flatnonzero(np.isin(file.keys, drafts.keys))
   place = order[np.searchsorted(drafts.keys, file.keys[lines], sorter=order)]
-  its = np.lexsort((lines, place))
+  its = np.lexsort((lines, ~np.isin(lines, drafts.numbers), place))
   every, place, kept, last = Stored(file, lines[its]), place[its].tolist(), array.array('q'), -1
   for at, prompt in enumerate(place):
     solution = every[at].problem.solution

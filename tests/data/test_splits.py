@@ -227,6 +227,27 @@ def test_sft_learns_several_responses_of_its_prompts_alone(tmp_path):
   assert short.dropped['sft'] >= long > 0
 
 
+@pytest.mark.parametrize('most', [1, 3])
+def test_a_problem_has_the_first_of_its_responses_that_fits(tmp_path, most):
+  """Of prompt i the first i % 4 of three responses are too long for a row."""
+  said = lambda i, j: f'{i} {j} {"x" * 80 * (j < i % 4)}'.strip()
+  rows = [{'prompt': f'q {i}', 'response': said(i, j)} for j in range(3) for i in range(40)]
+  path = write(tmp_path / 'a.jsonl', map(json.dumps, rows))
+  asked = spec(
+    f'responses(path={path!r}, per_prompt={most})', rl=10, test=5, long_examples='drop',
+    pretrain_tasks=(f'responses(path={path!r})',), pretrain=8,
+  )  # fmt: skip
+  out = pools.drawn()
+  drawn = pools.draw(asked, None, out)
+  assert [len(drawn[pool]) for pool in ('test', 'rl', 'sft')] == [5, 10, 15]  # 30 of 40 have one
+  of = lambda drafts: [(int(d.key.split()[1]), d.problem.solution) for d in drafts]
+  for pool in ('test', 'rl', 'sft', 'pretrain 0'):
+    assert of(drawn[pool]) == [(i, said(i, i % 4)) for i, _ in of(drawn[pool])]
+  if most > 1:
+    expected = [(i, said(i, j)) for i, _ in of(drawn['sft']) for j in range(i % 4, 3)]
+    assert of(out.responses['sft']) == expected
+
+
 def test_responses_with_words_of_a_held_out_prompt(tmp_path):
   test = write(tmp_path / 'test.jsonl', [json.dumps({'prompt': WORDS, 'response': '1'})])
   rows = [{'prompt': f'q {i}', 'response': text} for i in range(9) for text in ('a', f'b {WORDS}')]

@@ -80,7 +80,7 @@ class Data(NamedTuple):
   max_prompt_tokens: int
   max_response_tokens: int  # the stop token included
   sources: dict  # path -> SHA-256 of the files that it was made from
-  versions: dict  # of the generator
+  versions: dict  # of the packages that decided what they are
 
 
 class Packed(NamedTuple):

@@ -213,9 +213,23 @@ def fingerprints(spec: DataSpec) -> dict[str, str]:
 
 
 def versions(spec: DataSpec) -> dict:
-  """The versions of the packages that decide what is drawn, and which tokens it becomes."""
-  names = ['reasoning-gym'] if spec.vocab in VOCABS else ['reasoning-gym', 'tokenizers']
-  return {name: importlib.metadata.version(name) for name in names}
+  """The versions of the packages that decide what is drawn, in what order, and which tokens it
+  becomes: of those that the specification uses."""
+  texts, pieces = (spec.task, *spec.sft_tasks, *spec.pretrain_tasks), False
+  own = spec.vocab in VOCABS
+  if not own and vocabs.bpe_size(spec.vocab) is None:
+    from scaling.data import subwords
+
+    pieces = subwords.files(spec.vocab)[0].suffix == '.model'
+  used = {
+    'reasoning-gym': not all(map(problem_files.of_file, texts)),
+    'seqio': len(spec.pretrain_tasks) > 1 or bool(spec.sft_tasks),
+    'tensorflow-datasets': any(sources.TFDS in text for text in texts),
+    'tokenizers': not own and not pieces,
+    'sentencepiece': pieces,
+    'jinja2': spec.style == 'chat',
+  }
+  return {name: importlib.metadata.version(name) for name, needed in used.items() if needed}
 
 
 def _arguments(name: str) -> list[str]:

@@ -252,6 +252,19 @@ def test_a_study_with_a_sentencepiece_model_is_packed_as_seqios_own_vocabulary_h
   assert {tuple(tokens.tolist()) for tokens, _, _ in segments(data.folder, 'sft')} == expected
 
 
+def test_the_versions_that_are_written_down_are_of_the_packages_that_a_study_uses(tmp_path):
+  model = str(toys.sentencepiece_model(tmp_path / 'spiece.model'))
+  chat = str(toys.chat_folder(tmp_path / 'x', 'qwen'))
+  used = lambda **changes: list(pools.versions(SPEC._replace(**changes)))
+  assert used() == ['reasoning-gym', 'seqio']
+  assert used(vocab='bpe(300)', pretrain_tasks=()) == ['reasoning-gym', 'tokenizers']
+  file = dict(task="jsonl(path='a.jsonl')", pretrain_tasks=())
+  assert used(**file) == [] and used(**file, vocab=model) == ['sentencepiece']
+  assert used(**file, vocab=chat, style='chat') == ['tokenizers', 'jinja2']
+  tfds = "responses(path='tfds:xsum/train')"
+  assert used(**file, sft_tasks=(tfds,)) == ['seqio', 'tensorflow-datasets']
+
+
 def test_programs_need_a_vocabulary_that_keeps_their_lines(tmp_path):
   """SentencePiece makes a space of each stretch of them: a program in lines is none any more."""
   model = toys.sentencepiece_model(

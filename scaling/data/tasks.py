@@ -404,7 +404,8 @@ def _without(drafts: Sequence[Draft], held: np.ndarray) -> Sequence[Draft]:
 
 
 def _check_prepared(spec: DataSpec, data: Data) -> None:
-  """Raises BadInput where a folder holds other data than these; the files may be gone by now."""
+  """Raises BadInput where a folder holds other data than these. The files of problems may be gone
+  by now; a tokenizer's may not: planning reads it where data.vocab says."""
   if data.spec != json.loads(json.dumps(spec._asdict())):
     raise BadInput(f'{data.folder}: holds data of another specification: use another workdir')
   for path, known in data.sources.items():

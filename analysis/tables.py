@@ -83,7 +83,7 @@ def load(workdir, study: str | None = None) -> pd.DataFrame:
     if stopped:
       raise BadInput(
         f'{Path(workdir)}: no records, as the loss was not finite in {stopped}; '
-        'lower the learning rate there and use a fresh workdir'
+        'lower the learning rate there'
       )
     raise BadInput(
       f'{Path(workdir)}: its studies have no records yet; run the same command again, '

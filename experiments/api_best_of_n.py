@@ -48,5 +48,6 @@ def get_config(arg: str = '') -> ConfigDict:
     )
   c.name += '-' + ''.join(x if x.isalnum() else '_' for x in c.hosted.model)
   if smoke:
+    c.name += '_smoke'
     c.data.test_problems, c.hosted.n = 4, 4
   return c

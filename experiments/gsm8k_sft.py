@@ -45,7 +45,7 @@ def get_config(arg: str = '') -> ConfigDict:
   smoke = arg == 'smoke'
   path = 'gsm8k/train.jsonl' if smoke or not arg else arg
   c = config.default()
-  c.name = 'gsm8k_sft'
+  c.name = 'gsm8k_sft' + ('_smoke' if smoke else '')
   c.seeds = (2,)  # the rate and the batch were chosen on seed 1
   c.data.task = f'jsonl(path={path!r})'
   c.data.style = 'full'

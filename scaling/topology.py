@@ -1,6 +1,6 @@
 """Pods without pods: a study's programs compiled for a TPU topology, on a machine without a TPU.
 
-    python run.py --config=experiments/pod.py:1b --compile_for=v5p:4x4x4
+    python run.py --config=experiments/pod.py:1b-64 --compile_for=v5p:4x4x4
 
 libtpu compiles ahead of time for any topology it knows. Of each program of a study (the train step
 of each kind of stage, the scoring pass, the sampler) this gives what the compiler says (memory),

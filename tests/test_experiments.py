@@ -22,6 +22,12 @@ def test_plan_builds(name):
   assert len(study.expand(module.get_config('smoke'))) <= len(study.expand(module.get_config('')))
 
 
+def test_no_two_studies_have_one_name():
+  modules = [importlib.import_module(f'experiments.{name}') for name in EXPERIMENTS]
+  names = [module.get_config(arg).name for module in modules for arg in ('', 'smoke')]
+  assert len(set(names)) == len(names) == 2 * sum(name.endswith('_smoke') for name in names)
+
+
 @pytest.mark.parametrize('devices', [1, 2, 4, 8])
 @pytest.mark.parametrize('name', [name for name in EXPERIMENTS if name != 'pod'])  # a slice's own
 def test_its_rows_split_over_the_devices_that_it_takes_by_default(name, devices):

@@ -143,7 +143,7 @@ def _run(setting: stages.Setting, stage: stages.Stage) -> str:
       return f'{time.monotonic() - began:.1f} s'
     except stages.NonFinite as error:
       outcome, spent = 'non-finite', error.ledger
-      words = f'stopped: not finite at {error}; the last good checkpoint is kept'
+      words = f'stopped: not finite at {error}; what was saved before is kept'
   result = {'outcome': outcome, 'message': words, 'ledger': spent}
   files.write_json(folder / 'done.json', result | {'seconds': time.monotonic() - began})
   return words

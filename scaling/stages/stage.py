@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
 
 class NonFinite(ArithmeticError):
-  """A number that is not one: the stage stops with its last good checkpoint kept.
+  """A number that is not one: the stage stops, and what it saved before is kept.
 
   Its text says where; `ledger` is what had been spent.
   """

@@ -111,7 +111,7 @@ def _no_records(folder):
     (_broken_plan, 'synthetic.json:2: not JSON'),
     (_broken_records, 'records.parquet: not readable'),
     (_no_records, 'no records yet'),
-    (_nothing_finite, "not finite in 'pretrain 25k'; lower the learning rate"),
+    (_nothing_finite, "not finite in 'pretrain 25k'; lower the learning rate there$"),
   ],
 )
 def test_bad_workdir_is_one_line_with_the_fix(workdir, tmp_path, damage, says):

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from scaling import compute
 from scaling.errors import BadInput
 from scaling.launch import local
 from scaling.stages import stage as stages
@@ -40,6 +41,20 @@ def test_what_does_not_depend_on_a_stage_that_is_refused_goes_on(monkeypatch, tm
   monkeypatch.setattr(local.processes, 'count', lambda: 2)  # of which one alone may refuse
   with pytest.raises(BadInput, match=r'^bank 1: all are right$'):
     local.launch(setting_of(tmp_path), todo, {stage.id: 1.0 for stage in todo})
+
+
+def test_a_number_that_is_not_finite_stops_a_stage_and_no_more_is_said_than_is_known(
+  monkeypatch, tmp_path, capsys
+):
+  def run(setting, stage):
+    raise stages.NonFinite('step 1: loss nan', compute.empty())
+
+  monkeypatch.setattr(local, 'RUN', {'sft': run})
+  stage = stages.make('sft', None, 'first', {})
+  local.launch(setting_of(tmp_path), [stage], {stage.id: 1.0})
+  said = 'stopped: not finite at step 1: loss nan; what was saved before is kept'
+  assert said in capsys.readouterr().out
+  assert stages.done(tmp_path, stage.id)['message'] == said
 
 
 def test_the_bar_names_a_stage_from_its_beginning_and_nothing_at_the_end(monkeypatch, tmp_path):

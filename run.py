@@ -22,7 +22,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from scaling.errors import BadInput
+from scaling.errors import BadInput, Refused
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: FILE.py or FILE.py:ARG.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything goes; made if it is not there.')
@@ -201,6 +201,12 @@ def main(_):
     _start(config.mesh.to_dict())
     study.run(config, WORKDIR.value)
     said = processes.once(lambda: _report(WORKDIR.value, config.name))
+  except Refused as error:  # the report is of all else
+    try:
+      print(_report(WORKDIR.value, config.name))
+    except BadInput as none:
+      print(none)
+    _fail(str(error), processes.leave)
   except BadInput as error:
     _fail(str(error), processes.leave)
   except processes.Preempted:

@@ -249,8 +249,8 @@ def run(c: ConfigDict, workdir: Path) -> Path:
 
   In a run of several processes all call this with the same config and the same workdir, which is on
   a file system that they share; process 0 prepares the data while the others wait. BadInput for a
-  config or a workdir that cannot be used, before anything is trained; and, when all that does not
-  depend on them has run, for stages that refused what others had left them.
+  config or a workdir that cannot be used, before anything is trained; Refused at the end, where
+  stages refused what others had left them.
   """
   tree = expand(c)
   for stage in tree:

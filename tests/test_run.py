@@ -85,6 +85,28 @@ def get_config(arg=''):
   assert done.stderr.splitlines()[-1].startswith('run.py: config.mesh.tensor is None')
 
 
+def test_a_study_of_which_a_stage_was_refused_has_its_report_all_the_same(tmp_path, door):
+  path = tmp_path / 'mine.py'
+  path.write_text("""from analysis import report
+from scaling import errors, study
+from tests import tiny
+
+
+def refuse(c, workdir):
+  raise errors.Refused('bank 1: all are right')
+
+
+study.run, report.write, report.closing = refuse, lambda *of: of, '{} of {}: a report'.format
+
+
+def get_config(arg=''):
+  return tiny.get_config(arg)
+""")
+  done = door(f'--config={path}', f'--workdir={tmp_path / "w"}')
+  assert (done.returncode, done.stderr) == (2, 'run.py: bank 1: all are right\n')
+  assert done.stdout.endswith(f'{tmp_path / "w"} of tiny: a report\n')
+
+
 def test_plan_prints_the_tree_and_runs_nothing(tmp_path, door):
   done = door('--config=tests/tiny.py', '--plan', f'--workdir={tmp_path / "w"}')
   assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import time
 import tqdm
 
 from scaling import compute, files, processes, sample_step, train_step
-from scaling.errors import BadInput
+from scaling.errors import BadInput, Refused
 from scaling.stages import (
   dpo,
   hosted,
@@ -50,7 +50,7 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
 
   A stage with a loss that is not finite is recorded as such and its descendants are left out; the
   others go on. So they do where a stage refuses what it was given, which leaves it undone: then, at
-  the end, BadInput with a line for each. A run of several processes ends there at once, since it
+  the end, Refused with a line for each. A run of several processes ends there at once, since it
   may be one of them alone that refuses.
   """
   refused = {}  # stage -> why; '' for what depends on another that is in here
@@ -114,7 +114,7 @@ def launch(setting: stages.Setting, todo: list[stages.Stage], seconds: dict[str,
   if todo:
     say(f'programs compiled: {_programs()}')
   if refused:
-    raise BadInput('\n'.join(dict.fromkeys(filter(None, refused.values()))))
+    raise Refused('\n'.join(dict.fromkeys(filter(None, refused.values()))))
 
 
 def _programs() -> str:

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from scaling import compute
-from scaling.errors import BadInput
+from scaling.errors import BadInput, Refused
 from scaling.launch import local
 from scaling.stages import stage as stages
 
@@ -31,7 +31,7 @@ def test_what_does_not_depend_on_a_stage_that_is_refused_goes_on(monkeypatch, tm
   child = made('child', first.id)
   todo = [first, child, free, made('by its bank', free.id, bank=child.id), made('last', free.id)]
   todo += [made('other', why='bank 2: all are wrong'), made('again', n=2, why=first.recipe['why'])]
-  with pytest.raises(BadInput, match=r'^bank 1: all are right\nbank 2: all are wrong$'):
+  with pytest.raises(Refused, match=r'^bank 1: all are right\nbank 2: all are wrong$'):
     local.launch(setting_of(tmp_path), todo, {stage.id: 1.0 for stage in todo})
   ended = {s.label for s in todo if stages.done(tmp_path, s.id)}
   assert ended == {'free', 'last'}

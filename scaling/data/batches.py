@@ -77,8 +77,8 @@ class Data(NamedTuple):
   spec: dict
   vocab: Vocab
   counts: dict  # pool -> {problems, dropped, rows, tokens, loss_tokens}
-  max_prompt_tokens: int
-  max_response_tokens: int  # the stop token included
+  max_prompt_tokens: int  # of the problems of data.task: what is mixed into SFT is left out
+  max_response_tokens: int  # … with the stop token
   sources: dict  # path -> SHA-256 of the files that it was made from
   versions: dict  # of the packages that decided what they are
 

@@ -261,7 +261,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
       if drafts:
         encoded[name] = stored.encode(drafts, vocab, temporary)
         most = _check_texts(drafts, encoded[name], spec)
-        longest = np.maximum(longest, most) if name.split()[0] in POOLS else longest
+        longest = np.maximum(longest, most) if name in POOLS else longest
         if name in ('test', 'rl'):
           _check_decoded(drafts, encoded[name], spec)
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}

@@ -33,6 +33,7 @@ from scaling.data import attempts, batches, new_prompts
 from scaling.data.problem_files import identity
 from scaling.errors import BadInput
 from scaling.rewards import verifiers
+from scaling.stages import sample as sampling
 from scaling.stages import stage as stages
 
 SOURCES = ('evolve', 'reverse', 'instruct')
@@ -78,7 +79,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
   recipe = stage.recipe
   folder, data = stages.load_data(setting.workdir, recipe)
   given = batches.problems(folder, recipe['pool'])[: recipe['problems']]
-  seconds, ask = stages.stopwatch({'seconds': 0.0}), asker(setting, stage, data)
+  seconds, ask = stages.stopwatch({'seconds': 0.0}), asker(setting, stage, data, given)
   if recipe['source'] == 'evolve':
     found, cut = evolved(recipe, data, given)
   else:
@@ -118,11 +119,11 @@ class Asker(NamedTuple):
   spent: object  # () -> the ledger so far
 
 
-def asker(setting: stages.Setting, stage: stages.Stage, data) -> Asker:
+def asker(setting: stages.Setting, stage: stages.Stage, data, given) -> Asker:
   """An Asker: None is a response that was cut off. Noise is of seed, prompt, salt and index."""
   recipe, vocab, cfg = stage.recipe, data.vocab, stages.model(stage.recipe)
   ledger = [compute.empty()]
-  longest = max(recipe['response_tokens'], data.max_prompt_tokens + 1)
+  longest = max(recipe['response_tokens'], sampling.longest_prompt(data, given) + 1)
   generator = stages.generator(
     setting, stage.parent, recipe, 'prompts', recipe['temperature'], longest
   )
@@ -165,7 +166,7 @@ def evolved(recipe: dict, data, given) -> tuple[list[Candidate], int]:
 
 def written(ask: Asker, recipe: dict, data, given) -> tuple[list[Candidate], int]:
   """(candidates that the policy wrote of given problems, texts cut off)."""
-  style, longest = data.spec['style'], data.max_prompt_tokens + 1
+  style, longest = data.spec['style'], sampling.longest_prompt(data, given) + 1
   if recipe['source'] == 'reverse':
     shown = [attempts.backward(style, problem.solution) for problem in given]
   else:

@@ -15,9 +15,14 @@ from scaling.truncation import Truncation
 
 
 def prompt_width(data: batches.Data, made=()) -> int:
-  """Columns of a padded prompt: those of the longest of pools and of problems made, in eights."""
-  longest = max([data.max_prompt_tokens, *(len(data.vocab.prompt(p.prompt)) for p in made)])
-  return -(-longest // 8) * 8
+  """Columns of a padded prompt, in eights: `longest_prompt`."""
+  return -(-longest_prompt(data, made) // 8) * 8
+
+
+def longest_prompt(data: batches.Data, made=()) -> int:
+  """Tokens of the longest prompt of data.task's pools and of further problems: made ones, or those
+  that data.sft_tasks mixes into the SFT pool."""
+  return max([data.max_prompt_tokens, *(len(data.vocab.prompt(p.prompt)) for p in made)])
 
 
 def cost(cfg, shape: sample_step.SampleShape, prompt_lengths, drawn: sample_step.Samples) -> dict:
@@ -53,7 +58,7 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
     P,
     S,
     recipe['block_rows'],
-    prompt_width(data, problems if 'prompts' in recipe else ()),
+    prompt_width(data, problems),
     recipe['response_tokens'],
     recipe['prompt_chunk'],
   )

@@ -13,6 +13,7 @@ from scaling import study
 from scaling.data import batches, pools, subwords, tasks
 from scaling.data.vocab import PADDING, STOP, VOCABS
 from scaling.errors import BadInput
+from scaling.stages import sample
 from tests import tiny
 from tests.data import toys
 
@@ -450,8 +451,8 @@ assert 'tensorflow' in sys.modules
 
 
 def test_loss_on_all_learns_prompts_too(folder, tmp_path):
-  counts = {'pretrain': 0, 'pretrain_tasks': (), 'sft_tasks': ('gcd(max_value=60)',)}
-  counts |= {'sft_rates': (0.5,)}
+  counts = {'pretrain': 0, 'pretrain_tasks': (), 'sft_rates': (0.5,)}
+  counts['sft_tasks'] = ('chain_sum(min_terms=5, max_terms=5, min_digits=2, max_digits=2)',)
   given = SPEC._replace(**counts, loss_on='all')
   tasks.prepare(given, tmp_path / 'data')
   drawn = pools.draw(given)
@@ -464,8 +465,16 @@ def test_loss_on_all_learns_prompts_too(folder, tmp_path):
   assert batches.problems(tmp_path / 'data', 'sft') == [draft.problem for draft in drafts]
   counts = batches.load(tmp_path / 'data').counts
   assert counts['sft']['loss_tokens'] == counts['sft']['tokens'] - 450
-  before = batches.load(folder).counts['validation']
-  assert counts['validation'] == before  # what is measured stays the same
+  plain, mixed = batches.load(folder), batches.load(tmp_path / 'data')
+  assert counts['validation'] == plain.counts['validation']  # what is measured stays the same
+
+  # so does the room for its prompts, of 4 terms at most; a stage has more for what is mixed in
+  assert (mixed.max_prompt_tokens, mixed.max_response_tokens) == (
+    plain.max_prompt_tokens, plain.max_response_tokens
+  )  # fmt: skip
+  longest = [draft.problem for draft in drawn['sft 0'] if len(draft.problem.prompt) == 15][:2]
+  assert sample.longest_prompt(mixed) == 12 and sample.longest_prompt(mixed, longest) == 15
+  assert sample.prompt_width(mixed, longest) == 16
 
 
 def test_contamination_is_reported(tmp_path):

@@ -6,19 +6,24 @@
 It shares its base with the experiments on test-time compute. Every update records what the reward
 model says (proxy), what the verifier says (gold), and the KL to the SFT parent.
 
-Time: 7 min 6 s on 2 cores, its base included.
+Time: 6.5 minutes on 2 cores with other work beside it, its base included.
 
-Seen at seed 2, 75k, 60 updates of 32 x 16 (docs/results/rl-overoptimization.png): against the
-verifier gold goes from 37 to 37 % at a root of the KL of 0.8; on the test problems pass@1 changes
-by +0.4 points (95 % -2.5 to +3.2). Against the reward models of 25k and 75k the proxy rises, .43 to
-.74 and .47 to .70, and gold falls from the first nats on, 33 to 0.2 and 35 to 0.6 %, at a root of
-the KL of 9.6 and 6.9: there is no rise before the fall, so Gao's law has a negative alpha here
-(-.18 and -.17), and the larger reward model is no better; pass@1 falls by 35.5 (29.7 to 40.8) and
-35.1 points. On a base before this one, with other packing, it was the same, and the audit had said
-so: balanced accuracies of .71 and .69, and yet of a right and a wrong sample of one problem they
-prefer the right one in .53 and .48 (s.e. .03), so best of 16 by them is below one sample.
-At its default config.rl.least_accuracy
-refuses both for that; here it is 0.
+Seen at seed 2, 75k, 60 updates of 32 x 16 (docs/results/rl-overoptimization.png, audits.png):
+against the verifier test pass@1 rises from 63.6 to 72.7 %, by 9.2 points (95 % 5.5 to 12.9), on
+one-digit sums alone (47 to 68 %; of two digits 78 to 77), pass@16 by -0.6 (-2.6 to +1.1); of the
+policy's own samples, first and last ten updates, it passes 64 and 67 %, at a root of the KL of 0.6.
+Against the reward models of 25k and 75k the proxy rises, .62 to .84 and .77 to .85, and gold falls
+from the first nats on, 61 to 0.1 and 59 to 5.5 %, at a root of the KL of 8.1 and 5.2: there is no
+rise before the fall, so Gao's law has a negative alpha here (-.32 and -.21). pass@1 falls by 63.5
+(58.2 to 69.2) and 61.4 points (55.8 to 67.1), to 0.1 and 2.2 %. At an equal KL the larger one costs
+less gold here; one seed does not say that it is better.
+
+The audit had said so: balanced accuracies of .74 and .69, and yet of a right and a wrong sample of
+one problem they prefer the right one in .47 and .46 (s.e. .03), so the best of 16 by them is below
+one sample. At its default config.rl.least_accuracy refuses both for that; here it is 0.
+
+On an earlier draw, of pass@1 36 %, RL against the verifier changed nothing (+0.4, -2.5 to +3.2),
+and both reward models fell alike.
 """
 
 from ml_collections import ConfigDict

@@ -6,8 +6,10 @@
       _index.jsonl                   whose bank it is; then a line a shard: what it holds
 
 The hash is of the model's stage and of the recipe without what only says how much is drawn and read
-(`READER`). So stages that ask for 8 and for 32 samples of the same model share a bank: the second
-draws what is missing, and what is there stays as it is. A shard is written whole or not at all, and
+(`READER`). So stages that ask for 128 and for 512 samples of the same model share a bank: the
+second draws what is missing, and what is there stays as it is. The size of a block is in the hash,
+and is no more than what is asked for: below config.sample.block_samples each n has its own bank, as
+those of reward models, DPO and self-training mostly do. A shard is written whole or not at all, and
 nothing is written into one again but a recovery. `pandas.read_parquet(folder)` reads all of it.
 
 Columns: `SCHEMA` has them. A response that was cut off at its limit has no answer and is not

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scaling import compute, files
+from scaling import compute, files, processes
 from scaling.data import attempts, batches, new_prompts
 from scaling.data.problem_files import identity
 from scaling.errors import BadInput
@@ -131,6 +131,8 @@ def asker(setting: stages.Setting, stage: stages.Stage, data, given) -> Asker:
   def ask(texts: list[str], n: int, limit: int, salt: str, words: str) -> list:
     found = []
     for at in range(0, len(texts), PART):
+      if processes.preempted():
+        raise processes.Preempted
       asked = [vocab.prompt(text) for text in texts[at : at + PART]]
       room = [min(limit, data.spec['row_tokens'] - len(ids)) for ids in asked]
       try:

@@ -26,7 +26,7 @@ from scaling.stages import stage as stages
 
 
 def run(setting: stages.Setting, stage: stages.Stage) -> None:
-  """Scores the whole bank of the parent in one pass, then measures."""
+  """Scores the whole bank of the parent in one pass, then measures. Cut off, it is done anew."""
   recipe, seconds = stage.recipe, stages.stopwatch({'seconds': 0.0})
   _, data = stages.load_data(setting.workdir, recipe)
   cfg, params, how, calibration, objective, trained = preference.load_scorer(
@@ -51,10 +51,15 @@ def run(setting: stages.Setting, stage: stages.Stage) -> None:
       start + np.array(reward_model.step_ends(tokens, ending))
       for start, tokens in zip(found.starts, table['tokens'], strict=True)
     ]
+
+  def tell(part: float) -> None:
+    setting.progress(part, f'{part:.0%} scored')
+    if part < 1 and processes.preempted():
+      raise processes.Preempted
+
   values, ledger = reward_model.values(
-    cfg, params, found.sequences, places, setting.mesh, how, recipe['block_rows'],
-    lambda part: setting.progress(part, f'{part:.0%} scored'),
-  )  # fmt: skip
+    cfg, params, found.sequences, places, setting.mesh, how, recipe['block_rows'], tell
+  )
   if not all(np.isfinite(v).all() for v in values):
     raise stages.NonFinite('scores', ledger)
   steps = [calibration(v) for v in values]

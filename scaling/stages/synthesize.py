@@ -188,6 +188,8 @@ def draw(setting: stages.Setting, stage: stages.Stage, data, turns: list[Turn], 
   )
   found, ledger = [], compute.empty()
   for at in range(0, len(turns), PART):
+    if processes.preempted():
+      raise processes.Preempted
     part = turns[at : at + PART]
     asked = [vocab.prompt(turn.shown) for turn in part]
     try:

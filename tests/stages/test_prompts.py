@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from scaling import compute, files, records, sharding, study
+from scaling import compute, files, processes, records, sharding, study
 from scaling.data import attempts, batches, new_prompts
 from scaling.data.vocab import VOCABS
 from scaling.errors import BadInput
@@ -67,8 +67,11 @@ def scripted(monkeypatch, written=(), answers=None):
   monkeypatch.setattr(prompts, 'asker', lambda *args: asker)
 
 
-def test_evolved_problems_are_new_verified_and_sampled(workdir):
-  stage = made(workdir)
+def test_evolved_problems_are_new_verified_and_sampled(workdir, monkeypatch):
+  stage, told = made(workdir), iter([True])
+  monkeypatch.setattr(processes, 'preempted', lambda: next(told, False))
+  with pytest.raises(processes.Preempted):
+    prompts.run(setting_of(workdir), stage)
   prompts.run(setting_of(workdir), stage)
   done = stages.done(workdir, stage.id)
   found = stages.problems(workdir, {'prompts': stage.id, 'problems': 100})

@@ -172,17 +172,16 @@ def test_a_reward_model_cut_off_ends_with_the_same_bits(workdir, trained, object
   hand.same_when_cut_off(preference.run, workdir, trained[objective], told, monkeypatch)
 
 
-def scoring(workdir, trained, objective):
-  other = hand.written_bank(workdir, 'test', 4, hand.off_by_one, 'scored')
-  recipe = hand.common() | dict(scorer=trained[objective].id, block_rows=16)
-  stage = hand.begin(workdir, stages.make('score', other.id, 'score', recipe))
-  score.run(hand.setting_of(workdir), stage)
-  return other, stage
-
-
 @pytest.mark.parametrize('objective', ['outcome', 'process'])
-def test_scores_of_a_bank_and_what_is_measured_with_them(workdir, trained, objective):
-  other, stage = scoring(workdir, trained, objective)
+def test_scores_of_a_bank_and_what_is_measured_with_them(workdir, trained, objective, monkeypatch):
+  other = hand.written_bank(workdir, 'test', 4, hand.off_by_one, 'scored')
+  recipe = hand.common() | dict(scorer=trained[objective].id, block_rows=8)
+  stage = hand.begin(workdir, stages.make('score', other.id, 'score', recipe))
+  told = iter([True])
+  monkeypatch.setattr(processes, 'preempted', lambda: next(told, False))
+  with pytest.raises(processes.Preempted):
+    score.run(hand.setting_of(workdir), stage)
+  score.run(hand.setting_of(workdir), stage)
   folder = stages.folder(workdir, stage.id)
   scores = pd.read_parquet(folder / 'scores.parquet')
   table = bank.of_stage(workdir, other.id)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import bank, compute
+from scaling import bank, compute, processes
 from scaling.data import attempts, batches, mixing
 from scaling.errors import BadInput
 from scaling.search import generate
@@ -180,6 +180,10 @@ def test_what_failed_is_sampled_again_with_its_answer_shown(workdir, solver):
   table['correct'] &= ~table['problem'].isin(failed)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(synthesize.preference, 'read_bank', lambda *a, **k: table)
+    told = iter([True])
+    patch.setattr(processes, 'preempted', lambda: next(told, False))
+    with pytest.raises(processes.Preempted):
+      made(workdir, stage)
     found, about = made(workdir, stage)
   first = table.drop_duplicates('problem').set_index('problem')['response']
   style = data.spec['style']

@@ -187,7 +187,7 @@ def default() -> ConfigDict:
   # those of the largest budget of config.sft.tokens.
   c.scorers = ConfigDict()
   c.scorers.objectives = ()  # 'pairs' (Bradley-Terry), 'outcome' (verdicts), 'process' (steps)
-  # A JSONL file of pairs (scaling/data/preferences.py) for 'pairs' to learn from, and not samples.
+  # A file of pairs (scaling/data/preferences.py) for 'pairs' to learn from, and not samples.
   c.scorers.pairs = ''
   c.scorers.sizes = ()  # of the reward models: each begins as its own size's branch
   c.scorers.policies = ()  # the sizes that are sampled and scored
@@ -210,7 +210,7 @@ def default() -> ConfigDict:
   c.dpo.feedback = ()
   c.dpo.sizes = ()  # the model sizes it starts from
   c.dpo.rounds = 1
-  c.dpo.pairs = ''  # the JSONL file of 'pairs'
+  c.dpo.pairs = ''  # the file of 'pairs'
   c.dpo.problems = 512  # of data.rl_problems ('human': of the SFT pool): sampled anew in each round
   c.dpo.n = 8  # samples of each
   c.dpo.pairs_per_problem = 4  # in an epoch, at most

@@ -145,7 +145,7 @@ def _round(c, end, policy, by: str, called: str, number, label, ends, scorer, ad
   most = c.dpo.problems * c.dpo.pairs_per_problem
   if feedback == 'pairs':
     recipe['pairs'] = preferences.identity(c.dpo.pairs)
-    most = len(preferences.read_jsonl(c.dpo.pairs).pairs)
+    most = len(preferences.read(c.dpo.pairs).pairs)
   else:
     drawn = branches.sampled(c, pool_of(feedback), c.dpo.problems, c.dpo.n, False, number)
     recipe['bank'] = add('sample', policy, f'{label}: fresh samples', **end.common, **drawn)

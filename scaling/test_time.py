@@ -97,7 +97,7 @@ def expand(c: ConfigDict, ends: dict, add: Callable) -> dict:
     bank = labels = None
     samples = c.data.reward_problems * c.scorers.n
     if c.scorers.pairs:
-      samples = 2 * len(preferences.read_jsonl(c.scorers.pairs).pairs)
+      samples = 2 * len(preferences.read(c.scorers.pairs).pairs)
     else:
       drawn = branches.sampled(c, 'reward', c.data.reward_problems, c.scorers.n, False)
       bank = add('sample', end.branch, f'{end.name}: bank for reward models', **end.common, **drawn)

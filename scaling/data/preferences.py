@@ -1,6 +1,6 @@
-"""Preferences between two responses to a prompt, read from JSONL files.
+"""Preferences between two responses to a prompt, read from files (JSONL, JSONL.gz, Parquet).
 
-A line of a file, plain or gzipped, is one of
+A row of a file is one of
 
     {"chosen": "<dialogue>", "rejected": "<dialogue>"}      as hh-rlhf has it (2204.05862)
     {"prompt": "...", "chosen": "...", "rejected": "..."}
@@ -11,19 +11,17 @@ responses are the rest. Preferences over a bank's samples need no file: `reward_
 Axes: R pairs.
 """
 
-import gzip
-import hashlib
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from scaling.data import sources
 from scaling.data.problem_files import json_object
 from scaling.data.vocab import Vocab
 from scaling.errors import BadInput
 
+FIELDS = ('chosen', 'rejected', 'prompt')
 TURN = '\n\nAssistant:'  # opens a response in a dialogue
 
 
@@ -52,38 +50,25 @@ class Tokenised(NamedTuple):
   dropped: int  # pairs that were longer than a row
 
 
-def _open(path: str) -> bytes:
-  try:
-    content = Path(path).read_bytes()
-    return gzip.decompress(content) if str(path).endswith('.gz') else content
-  except OSError as error:  # also of a file that is not gzipped
-    reason = error.strerror or error
-    raise BadInput(f'{path}: {reason}: give a JSONL file of pairs, plain or gzipped') from None
-  except (EOFError, zlib.error) as error:
-    raise BadInput(f'{path}: cut off or damaged ({error}): fetch it again') from None
-
-
 def fingerprint(path: str) -> str:
-  """A hash of a file's content. BadInput where it cannot be read."""
-  return hashlib.sha256(_open(path)).hexdigest()[:16]
+  """A hash of a file. BadInput where it cannot be read."""
+  return sources.fingerprint(path)[:16]
 
 
 def identity(path: str) -> dict:
   """What a recipe says of a file of pairs. BadInput, before anything runs, where it is none."""
-  read_jsonl(path)
+  read(path)
   return {'path': path, 'fingerprint': fingerprint(path)}
 
 
-def read_jsonl(path: str) -> File:
+def read(path: str) -> File:
   """The pairs of a file, each once, without those whose two responses are the same.
 
   BadInput, naming file and line, for a line that is no pair, and where no pair is left.
   """
   found, equal, repeated = {}, 0, 0
-  for at, line in enumerate(_open(path).split(b'\n'), 1):
-    if not line.strip():
-      continue
-    pair = _pair(line, f'{path}:{at}')
+  for where, row in sources.rows(path, FIELDS):
+    pair = _pair(json_object(row, where, FIELDS) if isinstance(row, bytes) else row, where)
     if pair.chosen == pair.rejected:
       equal += 1
     elif pair[:3] in found:
@@ -96,8 +81,7 @@ def read_jsonl(path: str) -> File:
   return File(list(found.values()), equal, repeated)
 
 
-def _pair(line: bytes, where: str) -> Pair:
-  row = json_object(line, where, ('chosen', 'rejected'))
+def _pair(row: dict, where: str) -> Pair:
   for field in ('chosen', 'rejected', *(['prompt'] if 'prompt' in row else [])):
     if not isinstance(row.get(field), str):
       state = 'no text' if field in row else 'missing'

@@ -70,9 +70,9 @@ def rows(path: str, fields: tuple[str, ...]) -> Iterator[tuple[str, bytes | dict
 
 def _unreadable(path: str, error: OSError) -> BadInput:
   return BadInput(
-    f"{path}: {error.strerror or error}: give the path of a JSONL file in GSM8K's format, say of "
-    'grade_school_math/data/train.jsonl from https://github.com/openai/grade-school-math, or of '
-    'another file of problems (JSONL, JSONL.gz, Parquet)'
+    f'{path}: {error.strerror or error}: give the path of a file of rows (JSONL, JSONL.gz, '
+    "Parquet); GSM8K's, say, is grade_school_math/data/train.jsonl from "
+    'https://github.com/openai/grade-school-math'
   )
 
 

@@ -80,7 +80,7 @@ def read_pairs(recipe: dict, vocab) -> tuple[preferences.File, preferences.Token
   path, known = recipe['pairs']['path'], recipe['pairs']['fingerprint']
   if preferences.fingerprint(path) != known:
     raise BadInput(f'{path}: changed since the study was planned; run it again')
-  found, data = preferences.read_jsonl(path), recipe['data']
+  found, data = preferences.read(path), recipe['data']
   return found, preferences.tokenise(found.pairs, vocab, data['row_tokens'], data['long_examples'])
 
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,20 +30,22 @@ def dialogue(chosen, rejected, asked=ASKED):
   return {'chosen': asked + chosen, 'rejected': asked + rejected}
 
 
-@pytest.mark.parametrize('name', ['a.jsonl', 'a.jsonl.gz'])
+@pytest.mark.parametrize('name', ['a.jsonl', 'a.jsonl.gz', 'a.parquet'])
 def test_the_prompt_is_what_two_dialogues_share_up_to_the_last_turn(tmp_path, name):
   two = ASKED + ' hello\n\nHuman: and?\n\nAssistant:'
-  path = written(
-    tmp_path / name,
+  rows = [
     dialogue(' hello', ' hell'),  # a common beginning of the responses is not the prompt's
     dialogue(' a', ' b', two),
-    {'prompt': '1+1=', 'chosen': '2', 'rejected': '3'},
-  )
-  found = preferences.read_jsonl(path)
-  assert [pair[:3] for pair in found.pairs] == [
-    (ASKED, ' hello', ' hell'), (two, ' a', ' b'), ('1+1=', '2', '3'),
-  ]  # fmt: skip
-  assert found.pairs[2].where == f'{path}:3'
+  ]
+  if name == 'a.parquet':
+    path = str(tmp_path / name)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+  else:
+    path = written(tmp_path / name, *rows, {'prompt': '1+1=', 'chosen': '2', 'rejected': '3'})
+  found, expected = preferences.read(path), [(ASKED, ' hello', ' hell'), (two, ' a', ' b')]
+  expected += [('1+1=', '2', '3')] if name != 'a.parquet' else []
+  assert [pair[:3] for pair in found.pairs] == expected
+  assert found.pairs[1].where == f'{path}:2'
 
 
 def test_equal_and_repeated_pairs_are_left_out_and_counted(tmp_path):
@@ -49,7 +53,7 @@ def test_equal_and_repeated_pairs_are_left_out_and_counted(tmp_path):
     tmp_path / 'a.jsonl',
     *[dialogue('a', 'b'), dialogue('c', 'c'), dialogue('a', 'b'), dialogue('b', 'a'), ''],
   )
-  found = preferences.read_jsonl(path)
+  found = preferences.read(path)
   assert [pair[1:3] for pair in found.pairs] == [('a', 'b'), ('b', 'a')]
   assert (found.equal, found.repeated) == (1, 1)
 
@@ -70,24 +74,24 @@ def test_equal_and_repeated_pairs_are_left_out_and_counted(tmp_path):
 def test_what_is_no_pair_is_one_line_with_file_and_line(tmp_path, rows, message):
   path = written(tmp_path / 'a.jsonl', *rows)
   with pytest.raises(BadInput, match=f'^{path}{message}') as error:
-    preferences.read_jsonl(path)
+    preferences.read(path)
   assert '\n' not in str(error.value)
 
 
 def test_files_that_cannot_be_read(tmp_path):
   with pytest.raises(BadInput, match='No such file'):
-    preferences.read_jsonl(str(tmp_path / 'none.jsonl'))
+    preferences.read(str(tmp_path / 'none.jsonl'))
   (tmp_path / 'plain.gz').write_text('{}')
   with pytest.raises(BadInput, match='Not a gzipped file'):
-    preferences.read_jsonl(str(tmp_path / 'plain.gz'))
+    preferences.read(str(tmp_path / 'plain.gz'))
   whole = Path(written(tmp_path / 'cut.jsonl.gz', dialogue('a', 'b')))
   whole.write_bytes(whole.read_bytes()[:-12])
   with pytest.raises(BadInput, match='cut off or damaged'):
-    preferences.read_jsonl(str(whole))
+    preferences.read(str(whole))
 
 
 def test_a_fingerprint_is_of_the_content(tmp_path):
-  a, b = (written(tmp_path / name, dialogue('a', 'b')) for name in ('a.jsonl', 'b.jsonl.gz'))
+  a, b = (written(tmp_path / name, dialogue('a', 'b')) for name in ('a.jsonl', 'b.jsonl'))
   assert preferences.fingerprint(a) == preferences.fingerprint(b)
   c = written(tmp_path / 'c.jsonl', dialogue('a', 'c'))
   assert preferences.fingerprint(a) != preferences.fingerprint(c)
@@ -135,7 +139,7 @@ def test_whatever_two_responses_are_the_parts_make_the_dialogues(chosen, rejecte
 
 @pytest.mark.skipif(not HH.exists(), reason='../shared/data/hh_rlhf is not there')
 def test_every_pair_of_hh_rlhf_splits_at_its_last_turn():
-  found = preferences.read_jsonl(str(HH))
+  found = preferences.read(str(HH))
   assert (len(found.pairs), found.equal, found.repeated) == (2312, 0, 0)
   for pair in found.pairs:
     assert pair.prompt.startswith('\n\nHuman:') and pair.prompt.endswith('\n\nAssistant:')

@@ -6,7 +6,7 @@
 DAPO from the SFT branch that all experiments on RL share, measured on the way at seven budgets. Its
 rate and warm-up were chosen on seed 0 (docs/lab-log.md).
 
-Time: 10 min 36 s on 2 cores, of which the base takes one.
+Time: 9 min on 2 cores with other work beside it, of which the base takes one.
 
 Seen at seeds 2 to 7 (--config.seeds="(2,3,4,5,6,7)"; the file has the first three): the verifier
 passes 4.9 % of the policy's own samples in the first ten updates and 11.0 % in the last ten of 190

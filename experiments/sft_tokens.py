@@ -6,17 +6,17 @@
 The second command compares the laws of SFT (multiplicative, additive, rectified, power) by what
 they say of cells left out of their fit; the report has the same table.
 
-Time: 8 min 49 s on 2 cores, before the train step was made faster.
+Time: 11 min on 2 cores with other work beside it.
 
-Seen at seeds 2, 3 and 4, choices made at 0 and 1, on two devices: held-out loss falls with tokens
-at all sizes, and with size at all budgets, beyond noise at four of five; 150k goes from 1.42 to
-0.28 nats a response token from 92k to 1.5M tokens (-1.14, 95 % -1.39 to -0.89), and at the most
-tokens it lies 0.29 below 25k (-0.63 to +0.05). L(N, D) fitted without 150k at 1.5M tokens misses
-that loss by 5.2 %; the nearest measured point by 12.4 %. The joint law, fitted to the 8 cells below
-both, misses pass@k of 150k at 1.5M tokens by 3.4 points, the nearest cell by 18.5; all five values
-lie in its intervals. pass@16 from k <= 4: a beta-binomial of the banks thinned to 4 samples a
-problem misses by 3.4 points, exp(-a k^-b) by 8.6, pass@4 itself by 24.6. On a run before this one,
-with other packing, the loss law had been no better than the nearest point (6.9 and 6.0 %).
+Seen at seeds 2, 3 and 4, choices made at 0 and 1: held-out loss falls with tokens at all sizes, and
+with size at all budgets, beyond noise at three of five; 150k goes from 1.39 to 0.25 nats a response
+token from 92k to 1.5M tokens (-1.14, 95 % -1.27 to -1.01), and at the most tokens it lies 0.34
+below 25k (-0.71 to +0.02). L(N, D) fitted without 150k at 1.5M tokens misses that loss by 11.7 %;
+the nearest measured point by 24.5 %. The joint law, fitted to the 8 cells below both, misses pass@k
+of 150k at 1.5M tokens by 2.0 points, the nearest cell by 16.1; all five values lie in its
+intervals. pass@16 from k <= 4: a beta-binomial of the banks thinned to 4 samples a problem misses
+by 1.9 points, exp(-a k^-b) by 8.7, pass@4 itself by 24.7. On an earlier draw the loss law was no
+better than the nearest point (6.9 and 6.0 %).
 
 A branch of a trunk is, to the bit, the run of its own warm-up, constant part and decay at its seed
 (tests/stages/test_supervised.py). Against such runs at other seeds, pretraining included, 25k, 65k
@@ -27,9 +27,9 @@ The laws, on these 45 cells of 9 trunks (95 % over resampled trunks; nearest: th
 nearest, the mean of its seeds):
 
     left out          multiplicative         additive               a size each      nearest
-    largest budget    20.2 % (12.8 to 37.5)  30.4 % (16.7 to 54.2)  27.1 and 30.1 %  45.4 %
-    largest size      14.8 % (11.5 to 33.1)  22.6 % (9.7 to 35.0)                    21.6 %
-    corner            19.0 % (9.0 to 41.2)   27.8 % (9.3 to 46.0)                    60.2 %
+    largest budget    28.6 % (15.3 to 50.1)  39.3 % (20.1 to 58.6)  30.5 and 41.0 %  53.0 %
+    largest size      20.6 % (15.0 to 39.7)  27.7 % (10.0 to 37.3)                   22.0 %
+    corner            42.4 % (13.0 to 65.8)  47.6 % (15.4 to 74.9)                   77.4 %
 
 A size each: power, rectified. Additive less multiplicative is within noise in all three.
 """

@@ -17,6 +17,11 @@ first half of the responses miss the second half by 1.8 points (sigmoid), 2.0 (l
 (power law). To say that nothing changes after the last ten updates fitted misses by 2.2, at their
 mean over seeds, and by 1.7 at each seed's own: the laws are hardly better than that, nor than each
 other. A sigmoid on all of it has its ceiling at 13.2 % (11.8 to 17.5).
+
+Those are of an earlier draw. Of another, seeds 2 to 4: pass@1 +5.0 points (-0.3 to +10.3), and all
+of it on one-digit sums, 5.4 to 16.5 % (+11.1, 0.0 to +22.4), of which SFT's pool has 3 %, RL's 42
+and the test pool 45. Of two-digit sums 2.1 % become 1.9 (-1.4 to +1.1), their pass@16 27.6 becomes
+20.1 (-13.1 to -2.5).
 """
 
 from ml_collections import ConfigDict

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from scaling import compute, config, plan, study
+from scaling import compute, config, plan, processes, sharding, study
 from scaling.errors import BadInput
 from scaling.stages import stage as stages
 from tests import tiny
@@ -268,14 +268,27 @@ def test_a_plan_checks_the_mesh_where_there_are_devices_for_it(tmp_path):
   assert not (tmp_path / 'w').exists()
 
 
-def test_two_runs_do_not_share_a_workdir_at_once(tmp_path):
+def test_two_runs_do_not_share_a_workdir_at_once(tmp_path, capsys):
   left = study.open_workdir(tmp_path / 'w') / '.report.html.1.partial'
   left.write_text('')
   os.utime(left, (0, 0))
   with study.lock(tmp_path / 'w'):
     assert not left.exists()
+    c = tiny.get_config()
+    c.mesh.data = 0
     with pytest.raises(BadInput, match='another run is using it'):
-      study.run(tiny.get_config(), tmp_path / 'w')
+      study.run(c, tmp_path / 'w')
+  assert capsys.readouterr().out.startswith('on 2 of 8 devices: for 8 make')
+
+
+def test_processes_whose_devices_are_not_all_taken_are_told_what_would_take_them(monkeypatch):
+  c = tiny.get_config()
+  c.mesh.data = 0
+  monkeypatch.setattr(processes, 'count', lambda: 2)
+  with pytest.raises(
+    BadInput, match=r'has 2 devices, and the 2 .* \(on 2 of 8 devices: for 8 make'
+  ):
+    study.check_mesh(c, [], sharding.make_mesh(data=2))
 
 
 @pytest.mark.parametrize(

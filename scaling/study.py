@@ -273,7 +273,7 @@ def run(c: ConfigDict, workdir: Path) -> Path:
       folder.parent.mkdir(exist_ok=True)
       tasks.prepare(data, folder, lambda line: print(line, flush=True))
       if not c.hosted.model:
-        _note_lengths(c, batches.load(folder))
+        _note(c, batches.load(folder))
         for stage in tree:
           if 'unique' in stage.recipe:
             supervised.rows_drawn(batches.tally(folder, stage.recipe['pool']), stage.recipe)
@@ -314,8 +314,16 @@ def _describe(c: ConfigDict, workdir: Path, tree: list[Stage], environment: dict
   )
 
 
-def _note_lengths(c: ConfigDict, data: batches.Data) -> None:
-  """Says so where the longest gold response is longer than what may be sampled."""
+def _note(c: ConfigDict, data: batches.Data) -> None:
+  """Says so where test problems are unlike those to learn from, and where the longest gold response
+  is longer than what may be sampled."""
+  for pool, apart in data.unlike.items():
+    print(
+      f'note: {apart["test"]:.0%} of the test prompts have at most {apart["at_most"]} tokens, and '
+      f'{apart["there"]:.0%} of those of the pool {pool}: what is learned there is of other '
+      'problems than what is measured (a kind of few problems, which the first pools take?)',
+      flush=True,
+    )
   for key, longest in dict.fromkeys(checks.response_lengths(c)):
     if longest < data.max_response_tokens:
       print(

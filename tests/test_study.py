@@ -331,12 +331,19 @@ def test_lengths_that_cut_the_gold_response_off_are_said_once_each(capsys):
   c = tiny.get_config()
   c.rl.runs = ('grpo(response_tokens=9)', 'rloo(response_tokens=9)', 'grpo(response_tokens=11)')
   c.search.strategies, c.search.response_tokens = ('revision',), 7
-  study._note_lengths(c, types.SimpleNamespace(max_response_tokens=10))
+  study._note(c, types.SimpleNamespace(max_response_tokens=10, unlike={}))
   said = capsys.readouterr().out.splitlines()
   assert [line.partition(',')[0] for line in said] == [
     'note: config.rl.response_tokens is 9',
     'note: config.search.response_tokens is 7',
   ]
+
+
+def test_a_pool_that_is_unlike_the_test_problems_is_said(capsys):
+  apart = {'sft': {'at_most': 7, 'test': 0.5, 'there': 0.03}}
+  study._note(tiny.get_config(), types.SimpleNamespace(max_response_tokens=2, unlike=apart))
+  said = capsys.readouterr().out
+  assert said.startswith('note: 50% of the test prompts have at most 7 tokens, and 3% of those of')
 
 
 def test_reward_models_stand_beside_the_last_branch():

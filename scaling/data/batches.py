@@ -79,6 +79,7 @@ class Data(NamedTuple):
   counts: dict  # pool -> {problems, dropped, rows, tokens, loss_tokens}
   max_prompt_tokens: int  # of the problems of data.task: what is mixed into SFT is left out
   max_response_tokens: int  # … with the stop token
+  unlike: dict  # pool whose prompts are unlike the test problems' -> {at_most, test, there}
   sources: dict  # path -> SHA-256 of the files that it was made from
   versions: dict  # of the packages that decided what they are
 
@@ -112,6 +113,7 @@ def load(folder) -> Data:
     counts=index['counts'],
     max_prompt_tokens=index['max_prompt_tokens'],
     max_response_tokens=index['max_response_tokens'],
+    unlike=index.get('unlike', {}),
     sources=index['sources'],
     versions=index['versions'],
   )

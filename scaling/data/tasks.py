@@ -21,6 +21,7 @@ import absl.logging
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.stats
 
 from scaling.data import attempts, packing, stored
 from scaling.data import vocab as vocabs
@@ -36,6 +37,7 @@ from scaling.files import PARTIAL
 from scaling.rewards import verifiers
 
 AT_A_TIME = 1024  # problems that are read, or written, together
+UNLIKE = 0.1  # of how far two distributions of prompt lengths may lie apart
 TO_READ_BACK = 8  # problems of a pool whose solutions are verified as the tokens have them
 TO_TRAIN_ON = 2**22  # characters that a BPE is trained on, at most
 
@@ -264,6 +266,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
         longest = np.maximum(longest, most) if name in POOLS else longest
         if name in ('test', 'rl'):
           _check_decoded(drafts, encoded[name], spec)
+    apart = unlike({name: its.lengths[:, 0] for name, its in encoded.items()})
     counts = {pool: {'problems': 0, 'dropped': dropped[pool]} for pool in (*POOLS, 'pretrain')}
     for name, drafts in pools.items():
       counts[name.split()[0]]['problems'] += len(drafts)
@@ -285,6 +288,7 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
       'counts': counts,
       'max_prompt_tokens': int(longest[0]),
       'max_response_tokens': int(longest[1]),
+      'unlike': apart,
       'sources': sources,
       'files': {drafts.file.path: drafts.file.counts for drafts in files.values()},
       'contamination': _report(out, temporary / 'contamination.json', progress),
@@ -299,6 +303,29 @@ def prepare(spec: DataSpec, folder, progress: Callable[[str], None] | None = Non
       ) from None
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def unlike(lengths: dict[str, np.ndarray]) -> dict[str, dict]:
+  """Pools to learn from whose prompts are of other lengths than the test problems'.
+
+  lengths: pool -> int [N], tokens of each prompt. Two pools are unlike where their distributions
+  lie more than UNLIKE apart (Kolmogorov and Smirnov's statistic) and beyond chance (p < .001).
+  Returns pool -> {'at_most': the length where they are furthest apart, 'test' and 'there': the
+  parts of the prompts of either that are no longer}.
+
+  So it is where one kind of problem is so small that the pools drawn first take most of it.
+  """
+  found = {}
+  for pool in ('sft', 'rl'):
+    if not {'test', pool} <= set(lengths):
+      continue
+    test, there = lengths['test'], lengths[pool]
+    apart = scipy.stats.ks_2samp(test, there, method='asymp')
+    if apart.statistic > UNLIKE and apart.pvalue < 1e-3:
+      at_most = int(apart.statistic_location)
+      parts = {'test': np.mean(test <= at_most), 'there': np.mean(there <= at_most)}
+      found[pool] = {'at_most': at_most} | {name: float(part) for name, part in parts.items()}
+  return found
 
 
 def _reading(spec: DataSpec):

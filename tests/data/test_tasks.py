@@ -535,3 +535,30 @@ def test_several_responses_of_a_prompt_are_packed(tmp_path):
   found = {data.vocab.decode(tokens) for tokens, _, _ in segments(data.folder, 'sft')}
   assert found == {problem.prompt + text for problem in problems for text in ('r', 'rr')}
   assert len(list(segments(data.folder, 'validation'))) == 5
+
+
+def test_pools_whose_prompts_are_unlike_the_test_problems(tmp_path):
+  """One-digit sums of two terms are 200: the pools drawn first take them all."""
+  few, rng = [7, 9, 7, 9] * 50, np.random.default_rng(0)
+  alike = {'test': np.array(few), 'rl': rng.choice([7, 9], 300), 'sft': np.array([9] * 300)}
+  assert tasks.unlike(alike) == {'sft': {'at_most': 7, 'test': 0.5, 'there': 0.0}}
+  assert (
+    tasks.unlike({'test': np.array([7, 9]), 'sft': np.array([9] * 300)}) == {}
+  )  # too few to say
+  assert tasks.unlike({'sft': np.array(few)}) == {}
+  spec = 'chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)'
+  given = SPEC._replace(
+    task=spec, pretrain=0, pretrain_tasks=(), sft=300, rl=300, validation=100, test=100
+  )
+  tasks.prepare(given, tmp_path / 'data')
+  data = batches.load(tmp_path / 'data')
+  lengths = {
+    pool: np.array([len(data.vocab.prompt(p.prompt)) for p in batches.problems(data.folder, pool)])
+    for pool in ('test', 'rl', 'sft')
+  }
+  assert set(data.unlike) == {'rl', 'sft'}
+  for pool, apart in data.unlike.items():
+    gaps = [np.mean(lengths['test'] <= n) - np.mean(lengths[pool] <= n) for n in range(20)]
+    at_most = int(np.argmax(np.abs(gaps)))
+    parts = (np.mean(lengths[name] <= at_most) for name in ('test', pool))
+    assert apart == dict(zip(('at_most', 'test', 'there'), (at_most, *parts)))

@@ -41,7 +41,7 @@ def base(arg: str = '') -> ConfigDict:
   four experiments on synthetic data, which share its stages in one workdir."""
   c = config.default()
   c.seeds = (2,)
-  c.data.task = 'chain_sum(min_terms=2,max_terms=2,min_digits=1,max_digits=2)'
+  c.data.task = 'chain_sum(min_terms=2,max_terms=2,min_digits=2,max_digits=2)'
   c.data.row_tokens = 48
   c.data.attempts = 0.1  # STaR shows an answer, self-correction an attempt
   c.data.sft_problems, c.data.rl_problems = 3_000, 6_144

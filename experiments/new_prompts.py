@@ -12,6 +12,8 @@ different they are.
 
 Time: 9 minutes on 2 cores that did much other work (4 minutes of CPU), its base included.
 
+Seen on sums of one and two digits (min_digits=1), before the task was changed:
+
 Seen at seed 2, 75k, 128 problems x 64: no. pass@1 is 4.5 % after RFT on 1,024 given prompts, of
 which 377 were solved; on evolved ones 2.9 %, on those of the policy's own 3.0 %. Made prompts teach
 less because fewer give an example: of 1,783 evolved ones 479 were known, and the policy passes 1.9

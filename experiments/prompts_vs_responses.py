@@ -11,6 +11,8 @@ is what remains where a task has one way to solve a problem.
 
 Time: 2.5 min on 2 cores with other work beside it, from the base that synthetic_vs_human.py leaves.
 
+Seen on sums of one and two digits (min_digits=1), before the task was changed:
+
 Seen at seed 2, 75k, 128 problems x 64: the more prompts, the better. pass@1 is 20.1 % of human data
 alone, 16.4 % with one right response each of 3,685 problems, 5.3 % with 3,722 of 1,024 problems,
 and 4.2 % with 3,540 of 256; under human data -3.7 points (95 % -6.7 to -0.7), -14.8 (-18.4 to

@@ -9,6 +9,8 @@ each problem find more paths, and paths of harder problems; more problems find m
 
 Time: 5 min on 2 cores with other work beside it, from the base that synthetic_vs_human.py leaves.
 
+Seen on sums of one and two digits (min_digits=1), before the task was changed:
+
 Seen at seed 2, 75k, 128 problems x 64, pass@1 (human data alone 51.4 %; the SFT branch that drew
 the samples 35.7 %):
 

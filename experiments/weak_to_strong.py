@@ -9,6 +9,8 @@ solutions of the prompts. Students begin as their pretrained bases.
 
 Time: 4 min on 2 cores with other work beside it, from the base that synthetic_vs_human.py leaves.
 
+Seen on sums of one and two digits (min_digits=1), before the task was changed:
+
 Seen at seed 2, 128 problems x 64: nothing of a gap is shown to be closed. 25k (pass@1 5.3 %)
 teaches 75k to 5.4 % of a ceiling of 10.5 %, and 150k to 6.9 % of 33.5 %: parts of the gap of .02
 (95 % over problems -.34 to .42) and .06 (-.01 to .12). 75k (35.7 %) teaches 150k to 23.3 %, whose

@@ -2,14 +2,12 @@
 
     python run.py --config=experiments/search.py --workdir=results/test_time
 
-Time: 1.5 minutes on 2 cores from a cached base and scorer (see best_of_n.py), with other work
-beside it; nothing after compute_optimal_ttc.py, which has the same searches.
+Time: half a minute to one on 2 cores from a cached base and scorer (see best_of_n.py; by the
+seconds of the stages); nothing after compute_optimal_ttc.py, which has the same searches.
 
-Seen at seed 2, 75k, pass@1 63.6 %: no. At k = 16 beam search solves 52.0 % (95 % 44.1 to 59.8),
-DVTS 55.1 (46.9 to 62.5), REBASE 76.6 (69.5 to 83.2), a vote of 16 75.7 (69.7 to 82.0) for half of
-the FLOPs. The scorer's AUC within a problem is .48 (s.e. .03): there is nothing to follow.
-
-Earlier draws, of pass@1 36 and 48 %, said the same.
+Seen at seed 2, 75k, pass@1 53.9 %: no. At k = 16 beam search solves 51.6 % (95 % 43.7 to 59.4),
+DVTS 56.2 (48.4 to 64.5), REBASE 67.6 (59.8 to 74.6), a vote of 16 68.4 (61.2 to 75.1) for half of
+the FLOPs. The scorer's AUC within a problem is .51 (s.e. .03): there is nothing to follow.
 """
 
 from ml_collections import ConfigDict

@@ -5,15 +5,14 @@
 
 It shares its base with the experiments on test-time compute, and reward models with best_of_n.py.
 
-Time: 2 min 38 s on 2 cores from the base of reward_model_size.py, 5 more without.
+Time: 1 min 38 s on 2 cores after best_of_n.py and reward_model_size.py, 4 more without.
 
 Seen at seed 2, 75k, 60 updates of 32 x 16 samples, 128 test problems x 64: both are over-optimised.
-pass@1 falls from 35.5 to 0.4 % against the outcome model and to 0.0 % against the process model,
-pass@16 from 83.5 to 1.3 and 0.0 %, while the reward rises, .47 to .70 and .49 to .63, at a root of
-the KL of 6.9 and 7.4. After 30 updates the outcome model has left 5.2 % and the process model 2.6
-%; on a base before this one (16.5 %) it was the other way round, 2.8 and 5.9: which is the slower
-poison, one seed does not say. Neither ranks samples of one problem: on that base AUC within a
-problem was .52 and .50 (s.e. .03).
+pass@1 falls from 53.9 to 1.8 % against the outcome model and to 0.1 % against the process model,
+pass@16 from 93.3 to 4.0 and 1.7 %, while the reward rises, .56 to .71 and .56 to .63, at a root of
+the KL of 6.5 both. After 30 updates the outcome model has left 5.3 % and the process model 4.2 %:
+which is the slower poison, one seed does not say. Neither ranks samples of one problem: AUC within
+a problem .52 and .51 (s.e. .03).
 """
 
 from ml_collections import ConfigDict

@@ -6,24 +6,24 @@
 It shares its base with the experiments on test-time compute. Every update records what the reward
 model says (proxy), what the verifier says (gold), and the KL to the SFT parent.
 
-Time: 6.5 minutes on 2 cores with other work beside it, its base included.
+Time: 2 min 8 s on 2 cores from the base and reward models of best_of_n.py, 3 more without.
 
 Seen at seed 2, 75k, 60 updates of 32 x 16 (docs/results/rl-overoptimization.png, audits.png):
-against the verifier test pass@1 rises from 63.6 to 72.7 %, by 9.2 points (95 % 5.5 to 12.9), on
-one-digit sums alone (47 to 68 %; of two digits 78 to 77), pass@16 by -0.6 (-2.6 to +1.1); of the
-policy's own samples, first and last ten updates, it passes 64 and 67 %, at a root of the KL of 0.6.
-Against the reward models of 25k and 75k the proxy rises, .62 to .84 and .77 to .85, and gold falls
-from the first nats on, 61 to 0.1 and 59 to 5.5 %, at a root of the KL of 8.1 and 5.2: there is no
-rise before the fall, so Gao's law has a negative alpha here (-.32 and -.21). pass@1 falls by 63.5
-(58.2 to 69.2) and 61.4 points (55.8 to 67.1), to 0.1 and 2.2 %. At an equal KL the larger one costs
-less gold here; one seed does not say that it is better.
+against the verifier nothing is gained: test pass@1 goes from 53.9 to 52.7 %, by -1.2 points (95 %
+-3.8 to +1.0), majority@16 by -4.6 (-8.8 to -1.0), pass@16 by -3.1 (-5.9 to -0.7); of the policy's
+own samples, first and last ten updates, it passes 51 and 52 %, at a root of the KL of 0.6. Against
+the reward models of 25k and 75k the proxy rises, .55 to .63 and .56 to .71, and gold falls, 45 to
+0.5 % both, at a root of the KL of 7.3 and 6.5. It falls from a root of 0.7 on, and what it rises by
+before is within noise, so Gao's law has a negative alpha here (-.27 and -.23). pass@1 falls by 53.5
+(47.7 to 58.8) and 52.1 points (46.4 to 57.6), to 0.4 and 1.8 %. At an equal KL the larger one costs
+a little less gold; one seed does not say that it is better.
 
-The audit had said so: balanced accuracies of .74 and .69, and yet of a right and a wrong sample of
-one problem they prefer the right one in .47 and .46 (s.e. .03), so the best of 16 by them is below
-one sample. At its default config.rl.least_accuracy refuses both for that; here it is 0.
+The audit had said so: balanced accuracies of .77 and .77, and yet of a right and a wrong sample of
+one problem they prefer the right one in .52 and .52 (s.e. .03), so the best of 16 by their verdict
+is no better than one sample. At its default, .55, config.rl.least_accuracy refuses both for that;
+here it is 0.
 
-On an earlier draw, of pass@1 36 %, RL against the verifier changed nothing (+0.4, -2.5 to +3.2),
-and both reward models fell alike.
+On sums of one and two digits RL against the verifier had gained 9.2 points, all on one-digit sums.
 """
 
 from ml_collections import ConfigDict

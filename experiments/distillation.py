@@ -7,24 +7,22 @@ KL, one sample of it), without any reward of a verifier. The larger teacher is t
 75k; the others are the student itself, which reads, before the same response: its own attempt and
 whether that is right, or the problem's own solution in the place of an attempt.
 
-Time: 1 min 49 s on 2 cores from the cached base.
+Time: 1 min 8 s on 2 cores from the cached base.
 
-Seen at seed 2: 25k, 16 x 8 samples an update, teacher 75k, which solves 35.5 %; 128 test problems x
-64. Before: pass@1 12.8 %, pass@16 69.3 %. After 40 updates, change of pass@1 with its 95 %
-interval, paired by problem, pass@16, and model FLOPs of the updates alone (rl_flops has what
-trained the teacher besides):
+Seen at seed 2: 25k, 16 x 8 samples an update, teacher 75k, which solves 53.9 %; 128 test problems x
+64. Before: pass@1 5.9 %, pass@16 58.8 %. After 40 updates, change of pass@1 with its 95 % interval,
+paired by problem, pass@16, and model FLOPs of the updates alone (rl_flops has what trained the
+teacher besides):
 
-    GRPO                  +1.8 points (-0.3 to +3.8)     62.6 %    18 GFLOP
-    taught by 75k         +0.2        (-0.6 to +1.1)     63.4 %    35 GFLOP
-    shown the solution    -3.3        (-5.0 to -1.9)     56.4 %    27 GFLOP
-    shown its verdict     -9.6        (-12.2 to -7.1)    22.0 %    28 GFLOP
+    GRPO                  -0.3 points (-0.8 to +0.2)     54.9 %    21 GFLOP
+    taught by 75k         -0.1        (-0.6 to +0.3)     56.8 %    39 GFLOP
+    shown the solution    -0.7        (-1.2 to -0.1)     54.1 %    31 GFLOP
+    shown its verdict     -5.2        (-5.9 to -4.6)      7.5 %    32 GFLOP
 
-None gains beyond noise. After 20 updates (17 GFLOP, what 40 of GRPO cost) the larger teacher's gain
-is +0.9 points (+0.2 to +1.7), which the next 20 lose again. The policy that reads a critique of
-itself is no better teacher of itself: SFT showed it attempts with their verdicts, one in four
-examples, and what it says behind them is worse than what it says alone. On a base before this one
-(5.4 and 16.5 % for 75k) the order of the last three was the same, and the larger teacher alone kept
-coverage, which here it does not.
+None gains, after 20 updates neither (the larger teacher +0.2, -0.2 to +0.6). The policy that reads
+a critique of itself is no better teacher of itself: SFT showed it attempts with their verdicts, one
+in four examples, and what it says behind them is worse than what it says alone. Coverage falls
+beyond noise under all but the larger teacher (-2.0 points of pass@16, -4.8 to +1.1).
 """
 
 from ml_collections import ConfigDict

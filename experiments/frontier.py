@@ -2,17 +2,18 @@
 
     python run.py --config=experiments/frontier.py --workdir=results/studies
 
-Time: 9 min on 2 cores that did other work too (697 s of CPU), after sft_tokens.py in the same
-workdir, whose SFT stages it shares; about 4 minutes more alone.
+Time: 8 min 7 s on 2 cores after sft_tokens.py in the same workdir, whose SFT stages it shares;
+about 2 minutes more alone.
 
-Seen at seed 2: 60 updates of RL raise pass@1 over 4 of 15 SFT parents (by 0.8 to 1.2 points, all
-with little SFT behind them) and change it beyond noise over no other; pass@32 falls over 3 of 15.
-A joint beta-binomial law fitted below the largest size and budget misses pass@k of the six cells at
-both by 4.1 points on average; the nearest fitted cell misses by 11.1, a law for each k by 7.5. The
-best split for 100k queries, chosen on half of the problems and scored on the rest: 460 GFLOP, 25k
-and majority of 2, 5.9 % solved (95 % 3.3 to 8.6); 1.8 TFLOP, 75k and majority of 4, 25.5 % (17.0 to
-32.1); 6.5 TFLOP, 75k and majority of 32, 34.7 % (21.0 to 44.2). The larger the budget, the more of
-it went to sampling: 38, 54 and 89 %.
+Seen at seed 2: 60 updates of RL raise pass@1 over none of 15 SFT parents, and lower it over three
+(25k after 370k and 740k tokens, 75k after 740k; by 0.3 to 1.0 points); majority@32 and pass@32 fall
+over three each. On sums of one and two digits it had risen over four. A joint beta-binomial law
+fitted below the largest size and budget misses pass@k of the six cells at both by 3.5 points on
+average; the nearest fitted cell misses by 12.4, a law for each k by 6.7. The best split for 100k
+queries, chosen on half of the problems and scored on the rest: 620 GFLOP, 25k and the likeliest of
+4, 5.4 % solved (95 % 3.0 to 6.5); 3.0 TFLOP, 25k and the likeliest of 32, 7.7 % (3.8 to 10.5); 14
+TFLOP, 150k after 740k tokens and the likeliest of 32, 9.4 % (4.5 to 15.2). None takes RL. The
+larger the budget, the more of it went to sampling: 57, 90 and 95 %.
 """
 
 from ml_collections import ConfigDict

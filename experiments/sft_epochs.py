@@ -23,9 +23,9 @@ standard error over problems .003 to .007:
 one and two digits 16 epochs had cost .12 to .23. The half-life R_D is not identified. With the
 largest budget left out, the data-constrained law misses by 38.7 % (32.3 to 51.2), as a law that
 knows of no repetition does, and as the nearest fitted cell does (39.2 %); power laws, one a size,
-miss by 27.0 %. With the largest size left out it misses by 17.6 % (14.2 to 29.6), multiplicative
-by 16.6 (12.8 to 30.0), the nearest cell by 14 %. In the corner, largest size and budget, 52.7 % and
-46.0 %, that cell 48 %.
+miss by 27.0 %. With the largest size left out the data-constrained law misses by 17.6 % (14.2 to
+29.6), the multiplicative one by 16.6 (12.8 to 30.0), the nearest cell by 14 %. In the corner,
+largest size and budget, 52.7 and 46.0 %, that cell 48 %.
 """
 
 from ml_collections import ConfigDict

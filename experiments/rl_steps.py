@@ -37,5 +37,5 @@ def get_config(arg: str = '') -> ConfigDict:
   c.rl.algorithm = 'dapo'
   if not arg:
     c.seeds = (2, 3, 4)
-    c.rl.updates = (10, 20, 40, 60, 90, 130, 190)
+    c.rl.updates = (20, 40, 80, 150, 300, 600)
   return c

@@ -43,9 +43,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.name = 'environments' + ('_smoke' if arg else '')
   c.seeds = (0,) if arg else (2,)
   c.data.corrected = 0.5
-  c.sft.tokens = c.rl.sft_tokens = (36_864,) if arg else (786_432,)
   c.rl.prompts, c.rl.group = (8, 4) if arg else (16, 16)
-  c.rl.updates = (2,) if arg else (30,)
+  c.rl.updates = (2,) if arg else (100,)
   counts = (8, 0) if arg else (16, 128, 0)
   grid = itertools.product((1, 3), counts)
   c.rl.runs = tuple(f'dapo(environments={count}, turns={turns})' for turns, count in grid)

@@ -19,8 +19,8 @@ before is within noise, so Gao's law has a negative alpha here (-.27 and -.23). 
 a little less gold; one seed does not say that it is better.
 
 The audit had said so: balanced accuracies of .77 and .77, and yet of a right and a wrong sample of
-one problem they prefer the right one in .52 and .52 (s.e. .03), so the best of 16 by their verdict
-is no better than one sample. At its default, .55, config.rl.least_accuracy refuses both for that;
+one problem they prefer the right one in .52 and .52 (s.e. .03), and the best of 16 by them is worse
+than one sample. At its default, .55, config.rl.least_accuracy refuses both for that;
 here it is 0.
 
 On sums of one and two digits RL against the verifier had gained 9.2 points, all on one-digit sums.

@@ -1,4 +1,4 @@
-"""The full crossed grid: every size x every SFT budget x every amount of RL, and its frontier.
+"""The full crossed grid: sizes x SFT budgets x amounts of RL, and its frontier.
 
     python run.py --config=experiments/frontier.py --workdir=results/studies
 
@@ -28,9 +28,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.name = 'frontier' + ('_smoke' if arg else '')
   if arg == 'smoke':
     return c
-  c.model.sizes = ('25k', '75k', '150k')
-  c.rl.sizes = c.model.sizes
-  c.rl.sft_tokens = c.sft.tokens
-  c.rl.algorithm, c.rl.updates = 'grpo', (10, 20, 30, 45, 60)
-  c.rl.learning_rate, c.rl.warmup_steps = 1.5e-4, 0
+  c.model.sizes = c.rl.sizes = ('25k', '75k', '150k')
+  c.sft.tokens = (*c.sft.tokens, 3_145_728)
+  c.rl.sft_tokens = c.sft.tokens[-2:]  # from less RL gains nothing (docs/lab-log.md)
+  c.rl.updates = (50, 150, 300)
   return c

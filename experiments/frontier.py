@@ -31,5 +31,5 @@ def get_config(arg: str = '') -> ConfigDict:
   c.model.sizes = c.rl.sizes = ('25k', '75k', '150k')
   c.sft.tokens = (*c.sft.tokens, 3_145_728)
   c.rl.sft_tokens = c.sft.tokens[-2:]  # from less RL gains nothing (docs/lab-log.md)
-  c.rl.updates = (50, 150, 300)
+  c.rl.updates = (50, 150)
   return c

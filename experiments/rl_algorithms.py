@@ -28,7 +28,7 @@ def base(arg: str = '') -> ConfigDict:
   c.seeds = (0,) if arg else (2, 3)
   c.model.sizes = c.rl.sizes = ('25k',) if arg else ('75k',)
   c.sft.tokens = c.rl.sft_tokens = (36_864,) if arg else (3_145_728,)
-  c.rl.updates = (2,) if arg else (100, 300)
+  c.rl.updates = (2,) if arg else (100, 200)
   return c
 
 

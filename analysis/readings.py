@@ -22,7 +22,7 @@ def verdict(low: float, high: float, up: str, down: str) -> str:
 def token_column(loss: pd.DataFrame) -> str:
   """'sft_unique_tokens' where every one of several budgets repeats its own unique tokens; else
   'sft_tokens'."""
-  if 'sft_unique_tokens' not in loss or (loss['sft_unique_tokens'] >= loss['sft_tokens']).all():
+  if 'sft_unique_tokens' not in loss or (loss['sft_unique_tokens'] >= loss['sft_tokens']).any():
     return 'sft_tokens'
   sets = loss.groupby(['seed', 'model', 'pretrain_tokens'])['sft_unique_tokens']
   own = sets.size().max() > 1 and (sets.nunique() == sets.size()).all()

@@ -15,6 +15,7 @@ from analysis import readings
   [
     ([100, 200], [100, 200], 'sft_tokens'),
     ([400, 800], [100, 200], 'sft_unique_tokens'),  # each budget repeats its own
+    ([100, 200, 800], [100, 200, 400], 'sft_tokens'),  # only the largest walks the pool twice
     ([400, 800], [100, 100], 'sft_tokens'),  # both walk the same pool
     ([100, 400, 200, 800], [100, 100, 200, 200], 'sft_tokens'),
     ([400], [100], 'sft_tokens'),  # one budget has no other to lie along

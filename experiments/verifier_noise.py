@@ -5,8 +5,7 @@
 The mistakes hang on (seed, update, problem, sample) alone, and those of a lower rate are among
 those of a higher one. Every point is measured by the true verifier.
 
-Time: 8 min 24 s on 2 cores from the base of rl_algorithms.py, which has the run without mistakes
-too.
+Time: 8 min 24 s on 2 cores from the base of rl_algorithms.py.
 
 Seen at seeds 2 and 3, 75k, GRPO, 80 updates: right answers refused do no harm seen, wrong ones
 accepted lean to harm. Of the policy's own samples the true verifier passes, first and last ten

@@ -5,16 +5,15 @@
 The mistakes hang on (seed, update, problem, sample) alone, and those of a lower rate are among
 those of a higher one. Every point is measured by the true verifier.
 
-Time: 8 min 24 s on 2 cores from the base of rl_algorithms.py.
+Time: 6 min 54 s on 2 cores from the base of rl_algorithms.py.
 
-Seen at seeds 2 and 3, 75k, GRPO, 80 updates: right answers refused do no harm seen, wrong ones
+Seen at seeds 2 and 3, 75k, GRPO, 200 updates: right answers refused do no harm seen, wrong ones
 accepted lean to harm. Of the policy's own samples the true verifier passes, first and last ten
-updates, 4.8 and 5.6 % without mistakes, 4.6 and 5.1 with one in five right answers refused, 4.6 and
-4.2 with one in five wrong answers accepted, 4.6 and 3.2 with both (standard errors of the change
-over seeds .3, .8, .3, .3 points); pass@1 on 64 test problems, 4.9 % before, changes by -0.3, +0.1,
--2.3 and -2.4 points, of which the last alone is beyond noise over problems and two seeds (95 % -4.5
-to -0.5). Where one sample in 20 is right, one in five wrong ones accepted makes most rewards false:
-24 % are rewarded. GRPO does not learn here without mistakes either; dapo does.
+updates, 33.6 and 35.2 % without mistakes, 33.6 and 34.9 with one in five right answers refused,
+33.6 and 34.2 with one in five wrong answers accepted, 33.5 and 33.9 with both (standard errors of
+the change over seeds .6, .4, .2, .5 points); pass@1 on 64 test problems, 31.2 % before, changes by
++1.2, +1.1, -0.5 and -0.3 points, none beyond noise over problems and two seeds. One in five wrong
+answers accepted rewards 47 % where 34 % are right.
 """
 
 from ml_collections import ConfigDict
